@@ -1,0 +1,159 @@
+package directory
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"understudy/internal/address"
+)
+
+// Directory answers lookups from memory. All methods may be called at once
+// from many goroutines. What they return must not be changed by the caller.
+type Directory struct {
+	mu          sync.RWMutex
+	epoch       string
+	version     int64
+	loaded      bool
+	loadedAt    time.Time
+	domains     map[int64]*Domain
+	byName      map[string]*Domain
+	mailboxes   map[int64]*Mailbox
+	byAddress   map[string]*Mailbox
+	aliases     map[int64]*Alias
+	byAlias     map[string]*Alias
+	credentials map[int64]*Credential
+	byMailbox   map[int64][]*Credential
+	outbound    map[netip.Addr][]*Domain // single-address networks: the usual case, looked up at once
+	networks    []*Domain                // domains with wider outbound networks
+	changed     chan struct{}            // closed and replaced at every change
+}
+
+// New returns an empty directory that is not yet Loaded.
+func New() *Directory {
+	d := &Directory{changed: make(chan struct{})}
+	d.reset()
+	return d
+}
+
+func (d *Directory) reset() {
+	d.domains, d.byName = map[int64]*Domain{}, map[string]*Domain{}
+	d.mailboxes, d.byAddress = map[int64]*Mailbox{}, map[string]*Mailbox{}
+	d.aliases, d.byAlias = map[int64]*Alias{}, map[string]*Alias{}
+	d.credentials, d.byMailbox = map[int64]*Credential{}, map[int64][]*Credential{}
+	d.outbound, d.networks = map[netip.Addr][]*Domain{}, nil
+}
+
+// Loaded reports whether the directory was ever filled, from PostgreSQL or
+// from its file. Until then every mail decision must be a temporary failure:
+// "unknown" would refuse mail that is ours.
+func (d *Directory) Loaded() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.loaded
+}
+
+// Version is the newest change that is in memory.
+func (d *Directory) Version() int64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.version
+}
+
+// Changed returns a channel that is closed at the next change.
+func (d *Directory) Changed() <-chan struct{} {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.changed
+}
+
+// Domain finds a domain by its normalised name.
+func (d *Directory) Domain(name string) (*Domain, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	dom, ok := d.byName[name]
+	return dom, ok
+}
+
+// Domains returns all domains, sorted by name.
+func (d *Directory) Domains() []*Domain {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(d.domains), func(a, b *Domain) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+}
+
+// Recipient says what is known of an address: its domain, its mailbox
+// (through an alias if need be), and whether it is covered.
+func (d *Directory) Recipient(a address.Address) Recipient {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	r := Recipient{Address: a, Domain: d.byName[a.Domain]}
+	if r.Domain == nil {
+		return r
+	}
+	key := a.String()
+	r.Mailbox = d.byAddress[key]
+	if r.Mailbox == nil {
+		if alias := d.byAlias[key]; alias != nil {
+			r.Mailbox = d.mailboxes[alias.MailboxID]
+		}
+	}
+	r.Registered = r.Mailbox != nil
+	r.Covered = r.Domain.Scope == ScopeAll || r.Registered && r.Mailbox.Covered
+	return r
+}
+
+// Mailboxes returns the registered mailboxes of a domain, sorted by address.
+// It walks all mailboxes: not for the mail path.
+func (d *Directory) Mailboxes(domainID int64) []*Mailbox {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var out []*Mailbox
+	for _, m := range d.mailboxes {
+		if m.DomainID == domainID {
+			out = append(out, m)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Mailbox) int {
+		if a.Address < b.Address {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// Credentials returns the password hashes of a mailbox. Empty unless the
+// follower was told to load them.
+func (d *Directory) Credentials(mailboxID int64) []*Credential {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return slices.Clone(d.byMailbox[mailboxID])
+}
+
+// OutboundDomains returns the domains whose own servers send from ip.
+func (d *Directory) OutboundDomains(ip netip.Addr) []*Domain {
+	ip = ip.Unmap()
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	out := slices.Clone(d.outbound[ip])
+	for _, dom := range d.networks {
+		if slices.ContainsFunc(dom.OutboundNetworks, func(p netip.Prefix) bool { return !p.IsSingleIP() && p.Contains(ip) }) {
+			out = append(out, dom)
+		}
+	}
+	return out
+}
+
+// MayRelay reports whether a client at ip is a server of the customer that
+// owns the sender's domain, so that its mail is that customer's outbound mail.
+func (d *Directory) MayRelay(ip netip.Addr, sender address.Address) bool {
+	return slices.ContainsFunc(d.OutboundDomains(ip), func(dom *Domain) bool { return dom.Name == sender.Domain })
+}
