@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"understudy/internal/directory"
+	"understudy/internal/evidence"
+	"understudy/internal/listen"
+	"understudy/internal/observe"
+	"understudy/policyd/policy"
+	"understudy/policyd/session"
+	"understudy/policyd/socketmap"
+)
+
+// service is a policyd with its sockets open.
+type service struct {
+	cfg     *Config
+	log     *slog.Logger
+	reg     *prometheus.Registry
+	dir     *directory.Directory
+	ring    *evidence.Ring
+	follow  *directory.Follower
+	open    [3]net.Listener // policy, socketmap, control
+	serving atomic.Bool
+}
+
+// run is the whole service, until ctx ends.
+func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
+	s, err := start(cfg, log)
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx)
+}
+
+// start loads the saved directory and opens the sockets.
+func start(cfg *Config, log *slog.Logger) (*service, error) {
+	pool, err := cfg.Database.PoolConfig()
+	if err != nil {
+		return nil, err
+	}
+	s := &service{cfg: cfg, log: log, reg: observe.Registry(), dir: directory.New(), ring: evidence.NewRing()}
+	file := filepath.Join(cfg.StateDirectory, "directory.json")
+	if err := s.dir.Load(file); err != nil {
+		log.Error("saved directory is unusable; waiting for PostgreSQL", "error", err)
+	}
+	s.follow = &directory.Follower{Directory: s.dir, Config: pool.ConnConfig, File: file, Log: log, Metrics: s.reg}
+	for i, where := range []string{cfg.PolicyListen, cfg.SocketmapListen, cfg.ControlListen} {
+		if s.open[i], err = listen.Open(where); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *service) close() {
+	for _, l := range s.open {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+// serve answers until ctx ends or a part breaks; then all parts end.
+func (s *service) serve(ctx context.Context) error {
+	defer s.close()
+	metrics := session.NewMetrics(s.reg)
+	maps := &socketmap.Maps{Directory: s.dir, PortalTransport: s.cfg.PortalTransport}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.follow.Run(ctx) })
+	g.Go(func() error {
+		return policy.NewServer(s.dir, s.ring, s.cfg.MaxConnections, s.log, metrics).Serve(ctx, s.open[0])
+	})
+	g.Go(func() error {
+		return socketmap.NewServer(maps, s.cfg.MaxConnections, s.log, metrics).Serve(ctx, s.open[1])
+	})
+	g.Go(func() error { return observe.ServeHTTP(ctx, s.open[2], control(ctx, s.dir, s.ring)) })
+	g.Go(func() error { return observe.Serve(ctx, s.cfg.MetricsListen, s.reg, s.health) })
+	s.serving.Store(true)
+	context.AfterFunc(ctx, func() { s.serving.Store(false) })
+	s.log.Info("started", "policy", s.cfg.PolicyListen, "socketmap", s.cfg.SocketmapListen,
+		"control", s.cfg.ControlListen, "directory_loaded", s.dir.Loaded(), "directory_version", s.dir.Version())
+	err := g.Wait()
+	s.log.Info("stopped")
+	return err
+}
+
+// health is nil while mail decisions can be made.
+func (s *service) health() error {
+	switch {
+	case !s.serving.Load():
+		return errors.New("not serving")
+	case !s.dir.Loaded():
+		return errors.New("directory not loaded: no saved file, and PostgreSQL not yet reached")
+	}
+	return nil
+}
