@@ -14,6 +14,7 @@ package password
 import (
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/text/secure/precis"
@@ -57,7 +58,7 @@ func prepare(password string) (string, error) {
 	}
 	p, err := precis.OpaqueString.String(password)
 	switch {
-	case err != nil && password != "":
+	case err != nil && password != "" || !utf8.ValidString(password):
 		return "", ErrCharacter
 	case len(p) > MaxLength:
 		return "", ErrTooLong
@@ -112,6 +113,7 @@ func Verify(hash, password string) (bool, error) {
 	}
 	p, err := prepare(password)
 	if err != nil {
+		Waste("") // as long as for any other wrong password
 		return false, nil
 	}
 	ok, err := argon2id.ComparePasswordAndHash(p, hash)

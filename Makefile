@@ -1,0 +1,47 @@
+# make help lists the targets. RUN_DIR is where the scratch stack lives; PORT_SMTP= and so on fix its ports.
+SHELL := /bin/bash
+RUN_DIR ?= .run
+STACK := bin/understudy-stack
+export RUN_DIR
+
+.DEFAULT_GOAL := help
+.PHONY: help build up demo down test check bench generate deploy
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+build: ## compile the five services and the stack's command into bin/
+	@mkdir -p bin
+	@for s in milter policyd dovecot-auth worker admin; do go build -o bin/understudy-$$s ./$$s || exit 1; done
+	@go build -o $(STACK) ./internal/stack/cmd
+
+up: ## start everything on free loopback ports below RUN_DIR (as root)
+	@mkdir -p bin && go build -o $(STACK) ./internal/stack/cmd
+	@$(STACK) -dir "$(RUN_DIR)" up
+
+demo: ## play the outage story against the running stack
+	@test -e "$(RUN_DIR)/stack.json" || { echo "no stack runs in $(RUN_DIR): make up" >&2; exit 1; }
+	@go run ./internal/story/cmd -stack "$(RUN_DIR)/stack.json"
+
+down: ## stop everything and remove RUN_DIR
+	@tool="$(RUN_DIR)/bin/understudy-stack"; \
+	if [ ! -x "$$tool" ]; then mkdir -p bin && go build -o $(STACK) ./internal/stack/cmd && tool="$(STACK)"; fi; \
+	"$$tool" -dir "$(RUN_DIR)" down
+
+test: ## build, static checks, then all tests, on real servers (as root)
+	@.ci/checks
+	go test -race -shuffle=on -timeout 20m ./...
+
+check: ## the fast part: build, static checks, tests that start no server
+	@.ci/checks
+	go test -shuffle=on $$(.ci/fast-packages)
+
+bench: ## benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+generate: ## regenerate the code of the pages
+	go tool templ generate
+
+deploy: ## install everything on this host with Ansible
+	@.ci/packages ansible
+	cd ansible && ansible-playbook -i localhost, -c local site.yml

@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"understudy/internal/config"
+)
+
+// Config is admin.yml.
+type Config struct {
+	config.Common `yaml:",inline"`
+	// MigrateDatabase is the role that owns the schema, for "migrate" only.
+	MigrateDatabase   *config.Database `yaml:"migrate_database"`
+	Listen            string           `yaml:"listen"`             // host:port of the website; a TLS proxy stands before it
+	PublicURL         string           `yaml:"public_url"`         // how browsers reach it; https makes cookies Secure
+	ArchiveDirectory  string           `yaml:"archive_directory"`  // for "archive show" and "status"
+	WebmailURL        string           `yaml:"webmail_url"`        // shown to mailbox owners; may be empty
+	IMAPAddress       string           `yaml:"imap_address"`       // the same: host:port
+	SubmissionAddress string           `yaml:"submission_address"` // the same: host:port
+	SessionLifetime   time.Duration    `yaml:"session_lifetime"`   // of a sign-in
+}
+
+func defaultConfig() *Config { return &Config{SessionLifetime: 12 * time.Hour} }
+
+// Validate implements config.Validator.
+func (c *Config) Validate() error {
+	errs := []error{c.Common.Validate(), config.Required("listen", c.Listen), config.Required("public_url", c.PublicURL),
+		config.Required("archive_directory", c.ArchiveDirectory), config.Positive("session_lifetime", c.SessionLifetime)}
+	if c.MigrateDatabase != nil {
+		if err := c.MigrateDatabase.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("migrate_database: %w", err))
+		}
+	}
+	for _, a := range []struct{ key, value string }{{"listen", c.Listen}, {"imap_address", c.IMAPAddress}, {"submission_address", c.SubmissionAddress}} {
+		if _, _, err := net.SplitHostPort(a.value); a.value != "" && err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q; write it as HOST:PORT", a.key, a.value))
+		}
+	}
+	for _, u := range []struct{ key, value string }{{"public_url", c.PublicURL}, {"webmail_url", c.WebmailURL}} {
+		if p, err := url.Parse(u.value); u.value != "" && (err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "") {
+			errs = append(errs, fmt.Errorf("%s: %q; write it as https://HOST", u.key, u.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func loadConfig(path string) (*Config, error) {
+	c := defaultConfig()
+	return c, config.Load(path, c)
+}
+
+type checkCmd struct{}
+
+// Run validates the configuration file and says nothing when it is good.
+func (checkCmd) Run(e *env) error {
+	_, err := loadConfig(e.config)
+	return err
+}

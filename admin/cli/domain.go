@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"understudy/internal/directory"
+	"understudy/internal/store"
+)
+
+type domainCmd struct {
+	Add    domainAdd    `cmd:"" help:"Register a domain."`
+	List   domainList   `cmd:"" help:"List domains."`
+	Show   domainShow   `cmd:"" help:"Show a domain's settings."`
+	Set    domainSet    `cmd:"" help:"Change settings of a domain."`
+	Remove domainRemove `cmd:"" help:"Remove a domain with its mailboxes and aliases."`
+}
+
+type domainAdd struct {
+	Name            string   `arg:"" help:"Domain name, such as example.org."`
+	Primary         []string `required:"" placeholder:"HOST:PORT" help:"The customer's mail server; several are tried in order."`
+	Activation      string   `enum:"manual,observe,automatic" default:"manual" help:"Who switches: manual, observe, automatic."`
+	Scope           string   `enum:"all,selected" default:"all" help:"Who is covered: all, or selected mailboxes."`
+	Retention       string   `default:"90d" help:"How long the archive keeps messages."`
+	OutboundNetwork []string `placeholder:"CIDR" help:"Where the customer's own servers send from."`
+}
+
+// Run registers a domain.
+func (c *domainAdd) Run(e *env) error {
+	days, err := store.ParseRetention(c.Retention)
+	if err != nil {
+		return err
+	}
+	networks, err := store.ParseNetworks(c.OutboundNetwork)
+	if err != nil {
+		return err
+	}
+	s, err := e.open()
+	if err != nil {
+		return err
+	}
+	d, err := s.AddDomain(e.ctx, directory.Domain{Name: c.Name, Primaries: c.Primary, Activation: directory.Activation(c.Activation),
+		Scope: directory.Scope(c.Scope), RetentionDays: days, OutboundNetworks: networks})
+	if err != nil {
+		return err
+	}
+	return e.print(d, "%s: added; its mail goes to %s", d.Name, strings.Join(d.Primaries, ", "))
+}
+
+type domainList struct{}
+
+// Run lists all domains.
+func (domainList) Run(e *env) error {
+	s, err := e.open()
+	if err != nil {
+		return err
+	}
+	domains, err := s.Domains(e.ctx, store.Everything)
+	if err != nil {
+		return err
+	}
+	rows := make([]string, len(domains))
+	for i, d := range domains {
+		rows[i] = fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%s", d.Name, d.Mode, stamp(d.ModeSince), d.Activation, d.Scope, d.Mailboxes, strings.Join(d.Primaries, ","))
+	}
+	return e.table(domains, "DOMAIN\tMODE\tSINCE\tACTIVATION\tSCOPE\tMAILBOXES\tPRIMARIES", rows)
+}
+
+type domainShow struct {
+	Name string `arg:"" help:"Domain."`
+}
+
+// Run shows one domain.
+func (c *domainShow) Run(e *env) error {
+	name, err := domainName(c.Name)
+	if err != nil {
+		return err
+	}
+	s, err := e.open()
+	if err != nil {
+		return err
+	}
+	d, err := s.Domain(e.ctx, store.Everything, name)
+	if err != nil {
+		return err
+	}
+	return e.print(d, "%s", domainText(d))
+}
+
+func domainText(d *store.Domain) string {
+	networks := make([]string, len(d.OutboundNetworks))
+	for i, p := range d.OutboundNetworks {
+		networks[i] = p.String()
+	}
+	return fmt.Sprintf("%s\n  mode        %s since %s\n  primaries   %s\n  activation  %s\n  scope       %s\n  retention   %d days\n  outbound    %s\n  mailboxes   %d",
+		d.Name, d.Mode, stamp(d.ModeSince), strings.Join(d.Primaries, ", "), d.Activation, d.Scope, d.RetentionDays,
+		strings.Join(networks, ", "), d.Mailboxes)
+}
+
+type domainSet struct {
+	Name              string   `arg:"" help:"Domain."`
+	Primary           []string `placeholder:"HOST:PORT" help:"The customer's mail servers, replacing those set."`
+	Activation        *string  `help:"Who switches: manual, observe, automatic."`
+	Scope             *string  `help:"Who is covered: all, selected."`
+	Retention         *string  `help:"How long the archive keeps messages, such as 90d."`
+	OutboundNetwork   []string `placeholder:"CIDR" help:"Where the customer's own servers send from, replacing those set." xor:"networks"`
+	NoOutboundNetwork bool     `help:"No server of the customer sends through us." xor:"networks"`
+}
+
+// Run changes the settings that were given.
+func (c *domainSet) Run(e *env) error {
+	name, err := domainName(c.Name)
+	if err != nil {
+		return err
+	}
+	change := store.DomainChange{Primaries: c.Primary}
+	if c.Activation != nil {
+		v := directory.Activation(*c.Activation)
+		change.Activation = &v
+	}
+	if c.Scope != nil {
+		v := directory.Scope(*c.Scope)
+		change.Scope = &v
+	}
+	if c.Retention != nil {
+		days, err := store.ParseRetention(*c.Retention)
+		if err != nil {
+			return err
+		}
+		change.RetentionDays = &days
+	}
+	if len(c.OutboundNetwork) > 0 || c.NoOutboundNetwork {
+		if change.OutboundNetworks, err = store.ParseNetworks(c.OutboundNetwork); err != nil {
+			return err
+		}
+	}
+	if c.Primary == nil && c.Activation == nil && c.Scope == nil && c.Retention == nil && change.OutboundNetworks == nil {
+		return usage("nothing to set; see domain set --help")
+	}
+	s, err := e.open()
+	if err != nil {
+		return err
+	}
+	d, err := s.SetDomain(e.ctx, name, change)
+	if err != nil {
+		return err
+	}
+	return e.print(d, "%s", domainText(d))
+}
+
+type domainRemove struct {
+	Name string `arg:"" help:"Domain."`
+	Yes  bool   `help:"Do it; without, only say what would go."`
+}
+
+// Run removes a domain, or says what that would delete.
+func (c *domainRemove) Run(e *env) error {
+	name, err := domainName(c.Name)
+	if err != nil {
+		return err
+	}
+	s, err := e.open()
+	if err != nil {
+		return err
+	}
+	gone, err := s.DomainContents(e.ctx, name)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%d mailboxes, %d aliases, %d timeline entries, and %d accounts' access", gone.Mailboxes, gone.Aliases, gone.Timeline, gone.Admins)
+	if !c.Yes {
+		return fmt.Errorf("this would delete %s with %s, and refuse its mail (the archive stays until it expires); add --yes to do it", name, what)
+	}
+	if err := s.RemoveDomain(e.ctx, name); err != nil {
+		return err
+	}
+	return e.print(struct {
+		Removed string `json:"removed"`
+		*store.DomainContents
+	}{name, gone}, "%s: removed, with %s", name, what)
+}

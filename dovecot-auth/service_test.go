@@ -1,0 +1,283 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"understudy/internal/directory"
+	"understudy/internal/password"
+)
+
+const (
+	mailUID     = 21000 // owns the tests' mailboxes; no such user needs to exist
+	mailGID     = 21000
+	anaPassword = "Ana's \"quoted\" p\u00e4ssword \\ 1"
+	password2   = "second-best-secret"
+)
+
+// hashes are made once for all tests: each takes a while under -race.
+var hashes = sync.OnceValue(func() (h struct{ ana, other, app, appHash string }) {
+	var errs [3]error
+	h.ana, errs[0] = password.Hash(anaPassword)
+	h.other, errs[1] = password.Hash(password2)
+	h.app, h.appHash, errs[2] = password.NewApp()
+	for _, err := range errs {
+		if err != nil {
+			panic(err)
+		}
+	}
+	return h
+})
+
+// people is the directory of the tests.
+func people() *directory.Change {
+	box := func(id int64, address string, enabled bool, quota int64) *directory.Mailbox {
+		return &directory.Mailbox{ID: id, DomainID: 1, Address: address, Covered: true, Enabled: enabled, QuotaBytes: quota, Version: id}
+	}
+	c := &directory.Change{Full: true, Epoch: "e", Version: 100,
+		Domains: []*directory.Domain{{ID: 1, Name: "example.test", Primaries: []string{"127.0.0.1:25"}, Activation: directory.Manual,
+			Scope: directory.ScopeAll, Mode: directory.Normal, RetentionDays: 90, OutboundNetworks: []netip.Prefix{}, Version: 1}},
+		Mailboxes: []*directory.Mailbox{box(1, "ana@example.test", true, 0), box(2, "bruno@example.test", true, 3<<20),
+			box(3, "carla@example.test", false, 0), box(4, "elodie@example.test", true, 0), box(5, "nopass@example.test", true, 0),
+			box(6, "\u00e9lodie@example.test", true, 0)},
+		Aliases: []*directory.Alias{{ID: 1, DomainID: 1, Address: "sales@example.test", MailboxID: 1, Version: 10}},
+		Credentials: []*directory.Credential{
+			{ID: 1, MailboxID: 1, Kind: "password", Hash: hashes().ana, Version: 20},
+			{ID: 2, MailboxID: 1, Kind: "app", Label: "phone", Hash: hashes().appHash, Version: 21}},
+	}
+	for _, id := range []int64{2, 3, 4, 6} {
+		c.Credentials = append(c.Credentials, &directory.Credential{ID: 10 + id, MailboxID: id, Kind: "password", Hash: hashes().other, Version: 30 + id})
+	}
+	return c
+}
+
+// service is a running understudy-dovecot-auth, with PostgreSQL down.
+type service struct {
+	cfg  *Config
+	stop func() // idempotent; returns when the service has ended
+	log  *lockedBuffer
+}
+
+// shortDir makes a directory that other users may enter, with a path short
+// enough for unix sockets.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "uda-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// newConfig makes a configuration below dir and saves the directory for it,
+// unless change is nil.
+func newConfig(t *testing.T, dir string, change *directory.Change) *Config {
+	t.Helper()
+	cfg := defaultConfig()
+	cfg.Database.URL = "postgres://understudy_auth@" + freePort(t) + "/understudy" // nothing listens there
+	cfg.StateDirectory = filepath.Join(dir, "state")
+	cfg.MetricsListen = freePort(t)
+	cfg.LuaListen = "unix:" + filepath.Join(dir, "sock", "lua")
+	cfg.SASLListen = "unix:" + filepath.Join(dir, "sasl", "sasl")
+	cfg.MailDirectory = filepath.Join(dir, "mail")
+	cfg.MailUID, cfg.MailGID = mailUID, mailGID
+	for _, d := range []string{"state", "sock", "sasl", "mail"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(cfg.MailDirectory, mailUID, mailGID); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		d := directory.New()
+		d.Apply(change)
+		if err := d.Save(directoryFile(cfg)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// start runs the service in this process, until stop or the test's end.
+func start(t *testing.T, cfg *Config) *service {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &service{cfg: cfg, log: &lockedBuffer{}}
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, cfg, slog.New(slog.NewTextHandler(s.log, nil))) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("service ended: %v", err)
+		}
+	})
+	t.Cleanup(s.stop)
+	until(t, "the service listens", func() error {
+		select {
+		case err := <-ended:
+			t.Fatalf("service did not start: %v", err)
+		default:
+		}
+		for _, address := range []string{cfg.LuaListen, cfg.SASLListen} {
+			c, err := net.Dial("unix", strings.TrimPrefix(address, "unix:"))
+			if err != nil {
+				return err
+			}
+			c.Close()
+		}
+		return nil
+	})
+	return s
+}
+
+// build makes the binary, without the race detector: it runs as in operation.
+func build(t *testing.T, dir string) string {
+	t.Helper()
+	bin := filepath.Join(dir, "understudy-dovecot-auth")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return bin
+}
+
+// configText is cfg as a file.
+func configText(cfg *Config) string {
+	return fmt.Sprintf("database:\n  url: %s\nstate_directory: %s\nmetrics_listen: %s\nlua_listen: %s\nsasl_listen: %s\n"+
+		"mail_directory: %s\nmail_uid: %d\nmail_gid: %d\nlockout:\n  failures: 3\n  delay: 1m\n  exempt_addresses: [127.0.0.1, \"2001:db8::/32\"]\n",
+		cfg.Database.URL, cfg.StateDirectory, cfg.MetricsListen, cfg.LuaListen, cfg.SASLListen, cfg.MailDirectory, cfg.MailUID, cfg.MailGID)
+}
+
+// startProcess runs the service as a process of its own, until stop or the
+// test's end.
+func startProcess(t *testing.T, bin, file string, cfg *Config) *service {
+	t.Helper()
+	s := &service{cfg: cfg, log: &lockedBuffer{}}
+	cmd := exec.Command(bin, "-config", file)
+	cmd.Stderr = s.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.stop = sync.OnceFunc(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("process ended: %v\n%s", err, s.log)
+		}
+	})
+	t.Cleanup(s.stop)
+	if status, body := s.get(t, "/healthz"); status != http.StatusOK {
+		t.Errorf("healthz: %d %s", status, body)
+	}
+	return s
+}
+
+// get fetches a page of the service's metrics address.
+func (s *service) get(t *testing.T, path string) (status int, body string) {
+	t.Helper()
+	until(t, "GET "+path, func() error {
+		resp, err := http.Get("http://" + s.cfg.MetricsListen + path)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		status, body = resp.StatusCode, string(text)
+		return err
+	})
+	return status, body
+}
+
+// line asks one question on the Lua socket.
+func (s *service) line(t *testing.T, request string) string {
+	t.Helper()
+	c, err := net.Dial("unix", strings.TrimPrefix(s.cfg.LuaListen, "unix:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprintf(c, "%s\n", request)
+	reply, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		t.Fatalf("reply to %.30q: %v", request, err)
+	}
+	return strings.TrimSuffix(reply, "\n")
+}
+
+// until polls until f gives no error.
+func until(t *testing.T, what string, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+		err := f()
+		if err == nil {
+			tick.Stop()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+// usedPorts are those that freePort has given.
+var usedPorts sync.Map
+
+// freePort is an address on which nothing listens. It is outside the range
+// from which Linux takes the local ports of connections.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if _, used := usedPorts.LoadOrStore(address, true); !used {
+			return address
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// lockedBuffer keeps a log.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

@@ -1,0 +1,295 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+)
+
+// openTest opens a writer that is closed at the end of the test.
+func openTest(t testing.TB, dir string, opts Options) *Writer {
+	t.Helper()
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	if opts.SpoolDir == "" {
+		opts.SpoolDir = t.TempDir()
+	}
+	w, err := OpenWriter(dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w
+}
+
+func testEnvelope(n int) *Envelope {
+	return &Envelope{
+		ID: uuid.Must(uuid.NewV7()), Received: time.Now().UTC().Truncate(time.Microsecond), Direction: Inbound,
+		Sender: fmt.Sprintf("s%d@example.org", n), Recipients: []string{"ana@example.test", "bruno@example.test"},
+		Mailboxes: []string{"ana@example.test"}, Client: "192.0.2.7", Helo: "mx.example.org", QueueID: "4ZzzQQ0x1yzV",
+	}
+}
+
+func spoolOf(t testing.TB, body []byte) *Spool {
+	t.Helper()
+	s := NewSpool(t.TempDir(), 1<<30)
+	t.Cleanup(func() { s.Close() })
+	if _, err := s.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func appendTest(t testing.TB, w *Writer, e *Envelope, body []byte) Ref {
+	t.Helper()
+	ref, err := w.Append(t.Context(), e, spoolOf(t, body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+// stored is a record read back with its body.
+type stored struct {
+	Envelope Envelope
+	Ref      Ref
+	Body     string
+}
+
+// readAll reads every record of every segment.
+func readAll(t testing.TB, dir string) (out []stored, damaged int64) {
+	t.Helper()
+	segments, err := Segments(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range segments {
+		recs, d := readSegment(t, dir, s.Name)
+		out, damaged = append(out, recs...), damaged+d
+	}
+	return out, damaged
+}
+
+func readSegment(t testing.TB, dir, name string) (out []stored, damaged int64) {
+	t.Helper()
+	r, err := OpenSegment(dir, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for {
+		rec, err := r.Next()
+		if err == io.EOF {
+			return out, r.Damaged()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(rec.Body)
+		if err != nil {
+			t.Fatalf("body of %s: %v", rec.ID, err)
+		}
+		if int64(len(body)) != rec.Size {
+			t.Fatalf("body of %s has %d bytes, want %d", rec.ID, len(body), rec.Size)
+		}
+		out = append(out, stored{rec.Envelope, rec.Ref, string(body)})
+	}
+}
+
+// corpus reads the messages in MAIL_CORPUS, by default the shared corpus
+// beside the module.
+func corpus(t testing.TB) map[string][]byte {
+	t.Helper()
+	dir := os.Getenv("MAIL_CORPUS")
+	if dir == "" {
+		dir = "../../../shared/corpus"
+	}
+	out := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(path, ".md") {
+			return err
+		}
+		out[path], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil || len(out) == 0 {
+		t.Fatalf("no messages in MAIL_CORPUS=%s: %v", dir, err)
+	}
+	return out
+}
+
+func TestRoundTripOfCorpus(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := openTest(t, dir, Options{MaxBytes: 512 << 10})
+	want := map[uuid.UUID]stored{}
+	n := 0
+	for path, body := range corpus(t) {
+		e := testEnvelope(n)
+		n++
+		want[e.ID] = stored{*e, appendTest(t, w, e, body), string(body)}
+		if path == "" {
+			t.Fatal("empty path")
+		}
+	}
+	for _, state := range []string{"open", "sealed"} {
+		got, damaged := readAll(t, dir)
+		if damaged != 0 || len(got) != len(want) {
+			t.Fatalf("%s: %d records and %d damaged bytes, want %d and 0", state, len(got), damaged, len(want))
+		}
+		for _, g := range got {
+			if diff := cmp.Diff(want[g.Envelope.ID], g); diff != "" {
+				t.Fatalf("%s: %s", state, diff)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	segments, err := Segments(dir)
+	if err != nil || len(segments) < 2 {
+		t.Fatalf("segments %v, %v: want several", segments, err)
+	}
+	for _, s := range segments {
+		if s.Open {
+			t.Errorf("%s is open after Close", s.Name)
+		}
+	}
+	for _, s := range want {
+		rec, err := ReadRecord(dir, s.Ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(rec.Body)
+		if err != nil || string(body) != s.Body {
+			t.Fatalf("ReadRecord of %s: %v, body differs: %v", s.Ref.Segment, err, string(body) != s.Body)
+		}
+		if err := rec.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestEnvelopeKeepsAnyBytes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := openTest(t, dir, Options{})
+	all := make([]byte, 255)
+	for i := range all {
+		all[i] = byte(i + 1)
+	}
+	many := make([]string, 2000)
+	for i := range many {
+		many[i] = fmt.Sprintf("%s%d@example.test", strings.Repeat("x", 60), i)
+	}
+	var want []stored
+	for _, e := range []*Envelope{
+		{Sender: "", Recipients: []string{}, Mailboxes: []string{}, Direction: Outbound},
+		{Sender: string(all), Recipients: []string{string(all), "", "a,b\"]", "\u2028"}, Mailboxes: []string{"é@example.test"}, Direction: Internal},
+		{Sender: "\U0010FF80\U0010FFFF\xff\u00e9", Helo: "line\nbreak=\x00", SASLUser: "u\xe9", QueueID: "1 UNDERSTUDY.id=x\n", Client: "::1",
+			Recipients: many, Mailboxes: many, Direction: Inbound},
+	} {
+		e.ID, e.Received = uuid.Must(uuid.NewV7()), time.Now().UTC().Truncate(time.Microsecond)
+		for _, body := range []string{"", "x", strings.Repeat("y", 511), strings.Repeat("z", 512), "no final newline\r\n.\r\nend"} {
+			want = append(want, stored{*e, appendTest(t, w, e, []byte(body)), body})
+		}
+	}
+	got, damaged := readAll(t, dir)
+	if diff := cmp.Diff(want, got); diff != "" || damaged != 0 {
+		t.Errorf("damaged %d, difference: %s", damaged, diff)
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	w := openTest(t, t.TempDir(), Options{})
+	s := NewSpool(t.TempDir(), 1000)
+	defer s.Close()
+	if _, err := s.Write(make([]byte, 1001)); err == nil {
+		t.Error("a spool took more than its bound")
+	}
+	if _, err := w.Append(t.Context(), testEnvelope(1), s); err == nil {
+		t.Error("a spool that overflowed was archived")
+	}
+	e := testEnvelope(2)
+	e.Recipients = []string{strings.Repeat("x", maxEnvelope)}
+	if _, err := w.Append(t.Context(), e, spoolOf(t, nil)); err == nil {
+		t.Error("an envelope out of bounds was archived")
+	}
+	appendTest(t, w, testEnvelope(3), []byte("still works"))
+}
+
+func TestAppendRespectsContext(t *testing.T) {
+	t.Parallel()
+	hold, held := make(chan struct{}), make(chan struct{}, 1)
+	dir := t.TempDir()
+	w := openTest(t, dir, Options{sync: func(f *os.File) error {
+		select {
+		case held <- struct{}{}:
+		default:
+		}
+		<-hold
+		return fdatasync(f)
+	}})
+	first := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := w.Append(ctx, testEnvelope(1), spoolOf(t, []byte("stuck in fdatasync")))
+		first <- err
+	}()
+	<-held
+	waiting, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer stop()
+	if _, err := w.Append(waiting, testEnvelope(2), spoolOf(t, []byte("never written"))); err == nil {
+		t.Error("Append outlived its context")
+	}
+	cancel()
+	if err := <-first; err == nil {
+		t.Error("Append outlived its context")
+	}
+	close(hold)
+	appendTest(t, w, testEnvelope(3), []byte("after the trouble"))
+	got, _ := readAll(t, dir)
+	if len(got) != 2 || got[0].Body != "stuck in fdatasync" || got[1].Body != "after the trouble" {
+		t.Errorf("archive holds %d records: %+v", len(got), got)
+	}
+}
+
+func TestSpool(t *testing.T) {
+	t.Parallel()
+	for _, step := range []int{1000, 4096, spoolMemory, spoolMemory + 1, 3 * spoolMemory} {
+		s, want := NewSpool(t.TempDir(), 1<<30), []byte{}
+		for i := range 7 {
+			chunk := bytes.Repeat([]byte{byte('a' + i)}, step)
+			want = append(want, chunk...)
+			if n, err := s.Write(chunk); n != step || err != nil {
+				t.Fatal(n, err)
+			}
+			var got bytes.Buffer
+			if _, err := s.WriteTo(&got); err != nil || !bytes.Equal(got.Bytes(), want) {
+				t.Fatalf("step %d: reads back %d of %d bytes, %v", step, got.Len(), len(want), err)
+			}
+		}
+		if s.Size() != int64(len(want)) || cap(s.buf) > 2*spoolMemory {
+			t.Errorf("size %d, want %d; holds %d bytes in memory", s.Size(), len(want), cap(s.buf))
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Write([]byte("x")); err == nil {
+			t.Error("a closed spool takes bytes")
+		}
+	}
+}

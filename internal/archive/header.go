@@ -1,0 +1,75 @@
+package archive
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/google/uuid"
+)
+
+// Layout of a record's header; see docs/archive-format.md.
+const (
+	headerSize    = 64
+	skippable     = 0x184D2A55 // RFC 8878 section 3.1.2 allows 0x184D2A50 to 0x184D2A5F
+	signature     = "UNDSTD"
+	formatVersion = 1
+
+	// maxRecord bounds both lengths in a header: more is taken for damage.
+	maxRecord = 1 << 30
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// nonce ties a record to its segment. It is random and never leaves the
+// archive, so no message can carry bytes that pass for a record.
+type nonce [8]byte
+
+// header is the decoded form of the skippable frame that begins a record.
+type header struct {
+	nonce   nonce
+	payload int64  // bytes of the zstd frames that follow
+	plain   int64  // bytes they decompress to
+	crc     uint32 // CRC-32C of the payload
+	id      uuid.UUID
+}
+
+func (h *header) marshal() []byte {
+	b := make([]byte, headerSize)
+	binary.LittleEndian.PutUint32(b[0:], skippable)
+	binary.LittleEndian.PutUint32(b[4:], headerSize-8)
+	copy(b[8:14], signature)
+	binary.LittleEndian.PutUint16(b[14:], formatVersion)
+	copy(b[16:24], h.nonce[:])
+	binary.LittleEndian.PutUint64(b[24:], uint64(h.payload))
+	binary.LittleEndian.PutUint64(b[32:], uint64(h.plain))
+	binary.LittleEndian.PutUint32(b[40:], h.crc)
+	copy(b[44:60], h.id[:])
+	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
+	return b
+}
+
+// prefix is what every header of a segment begins with, for searching.
+func prefix(n nonce) []byte {
+	h := header{nonce: n}
+	return h.marshal()[:24]
+}
+
+// parseHeader decodes b, which must be headerSize long. It reports false for
+// anything that is not a header of the segment with nonce n, or whose lengths
+// are out of bounds.
+func parseHeader(b []byte, n nonce) (header, bool) {
+	var h header
+	if len(b) != headerSize || binary.LittleEndian.Uint32(b[60:]) != crc32.Checksum(b[:60], castagnoli) {
+		return h, false
+	}
+	if string(b[:24]) != string(prefix(n)) {
+		return h, false
+	}
+	payload, plain := binary.LittleEndian.Uint64(b[24:]), binary.LittleEndian.Uint64(b[32:])
+	if payload == 0 || payload > maxRecord || plain == 0 || plain > maxRecord {
+		return h, false
+	}
+	h = header{nonce: n, payload: int64(payload), plain: int64(plain), crc: binary.LittleEndian.Uint32(b[40:])}
+	copy(h.id[:], b[44:60])
+	return h, true
+}

@@ -1,0 +1,191 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	queueLength   = 1024
+	batchMessages = 512
+	batchBytes    = 64 << 20
+	recoverEvery  = time.Minute // how often segments that could not be sealed are tried again
+)
+
+// Options of a Writer. Zero values mean the defaults.
+type Options struct {
+	MaxBytes    int64         // a segment of more bytes is sealed; default 256 MiB
+	MaxAge      time.Duration // a segment older than this is sealed; default 10 min
+	SpoolDir    string        // for temporary files; default os.TempDir()
+	Compressors int           // messages compressed at once; default GOMAXPROCS
+	Log         *slog.Logger
+	Metrics     prometheus.Registerer // may be nil
+
+	now  func() time.Time     // tests pass midnight
+	sync func(*os.File) error // tests make it fail
+}
+
+// Writer appends messages to the archive in a directory. Several writers, in
+// one process or in many, may share a directory: each has a segment of its
+// own. All methods may be called from many goroutines.
+type Writer struct {
+	dir      string
+	opts     Options
+	log      *slog.Logger
+	metrics  *metrics
+	encoders encoders
+	queue    chan *pending
+	stop     chan struct{} // closed by Close
+	done     chan struct{} // closed when the writing goroutine has ended
+	stopping atomic.Bool
+	closeErr error // of sealing at the end; read after done
+
+	// Owned by the writing goroutine.
+	seg     *segment // nil when none is open
+	orphans bool     // a segment could not be sealed: recover it later
+}
+
+// pending is one message on its way to the disk.
+type pending struct {
+	header  header
+	payload *Spool
+	ref     Ref
+	state   atomic.Int32 // waiting, taken or abandoned
+	result  chan error   // takes one value
+}
+
+const (
+	waiting   = iota
+	taken     // the writing goroutine has it and will answer
+	abandoned // its caller no longer waits: not to be written
+)
+
+// OpenWriter opens the archive in dir, which it makes if need be, and seals
+// the segments that a dead process left open.
+func OpenWriter(dir string, opts Options) (*Writer, error) {
+	setDefaults(&opts)
+	w := &Writer{dir: dir, opts: opts, log: opts.Log, metrics: newMetrics(opts.Metrics),
+		encoders: newEncoders(opts.Compressors), queue: make(chan *pending, queueLength),
+		stop: make(chan struct{}), done: make(chan struct{})}
+	for _, d := range []string{dir, filepath.Join(dir, openDir)} {
+		if err := makeDir(d); err != nil {
+			return nil, fmt.Errorf("open archive: %w", err)
+		}
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	unlock()
+	w.recover()
+	go w.run()
+	return w, nil
+}
+
+func setDefaults(o *Options) {
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 256 << 20
+	}
+	if o.MaxAge <= 0 {
+		o.MaxAge = 10 * time.Minute
+	}
+	if o.SpoolDir == "" {
+		o.SpoolDir = os.TempDir()
+	}
+	if o.Compressors <= 0 {
+		o.Compressors = runtime.GOMAXPROCS(0)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.now == nil {
+		o.now = time.Now
+	}
+	if o.sync == nil {
+		o.sync = fdatasync
+	}
+}
+
+// Append returns when the message is durably in the archive. On any error the
+// message must not be accepted (it may be in the archive nonetheless, when
+// ctx ended while it was being written). The spool remains the caller's.
+func (w *Writer) Append(ctx context.Context, e *Envelope, message *Spool) (Ref, error) {
+	begin := time.Now()
+	ref, err := w.append(ctx, e, message)
+	if err != nil {
+		w.metrics.errors.WithLabelValues(kindOf(err)).Inc()
+		return ref, fmt.Errorf("append message %s to the archive: %w", e.ID, err)
+	}
+	w.metrics.appendSeconds.Observe(time.Since(begin).Seconds())
+	w.metrics.records.Inc()
+	w.metrics.rawBytes.Add(float64(message.Size()))
+	w.metrics.bytes.Add(float64(ref.Length))
+	return ref, nil
+}
+
+func (w *Writer) append(ctx context.Context, e *Envelope, message *Spool) (Ref, error) {
+	payload, h, err := w.encoders.encode(ctx, e, message, w.opts.SpoolDir)
+	if err != nil {
+		return Ref{}, err
+	}
+	p := &pending{header: h, payload: payload, result: make(chan error, 1)}
+	select {
+	case w.queue <- p: // from here on the writing goroutine closes the payload
+	case <-ctx.Done():
+		payload.Close()
+		return Ref{}, fmt.Errorf("wait for the writer: %w", context.Cause(ctx))
+	case <-w.stop:
+		payload.Close()
+		return Ref{}, ErrClosed
+	}
+	select {
+	case err = <-p.result:
+	case <-ctx.Done():
+		p.state.CompareAndSwap(waiting, abandoned)
+		return Ref{}, fmt.Errorf("wait for the disk: %w", context.Cause(ctx))
+	case <-w.done:
+		if p.state.CompareAndSwap(waiting, abandoned) { // came when the queue was already drained
+			payload.Close()
+			return Ref{}, ErrClosed
+		}
+		err = <-p.result
+	}
+	if err != nil {
+		return Ref{}, err
+	}
+	return p.ref, nil
+}
+
+// Close writes what waits, seals the segment and returns. Further Appends
+// return ErrClosed.
+func (w *Writer) Close() error {
+	if w.stopping.CompareAndSwap(false, true) {
+		close(w.stop)
+	}
+	<-w.done
+	return w.closeErr
+}
+
+// kindOf names the cause of an error for metrics.
+func kindOf(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return "timeout"
+	case errors.Is(err, ErrTooLarge):
+		return "too_large"
+	case errors.Is(err, ErrClosed):
+		return "closed"
+	case isFull(err):
+		return "disk_full"
+	}
+	return "disk"
+}

@@ -1,0 +1,191 @@
+// Package portaltest starts a real Dovecot for tests: IMAP, LMTP and doveadm
+// over HTTP on loopback, in a directory of its own.
+package portaltest
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-smtp"
+
+	"understudy/internal/portal"
+)
+
+//go:embed dovecot.conf
+var template string
+
+const (
+	apiKey         = "portaltest-key"
+	masterUser     = "drain"
+	masterPassword = "master \"secret\""
+	userPassword   = "secret"
+	mailUID        = 21000 // of no account: Dovecot needs none
+)
+
+// Server is a running Dovecot.
+type Server struct {
+	Dir    string
+	LMTP   string        // "host:port"
+	Config portal.Config // of a client
+
+	tb  testing.TB
+	cmd *exec.Cmd
+}
+
+// Start starts Dovecot with these mailboxes, which have no home yet; it is
+// stopped and removed when the test ends.
+func Start(tb testing.TB, mailboxes ...string) *Server {
+	tb.Helper()
+	// Not tb.TempDir: mail is written by a user that cannot enter that.
+	dir, err := os.MkdirTemp("", "portaltest-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	s := &Server{Dir: dir, tb: tb, LMTP: freeAddress(tb), Config: portal.Config{DoveadmURL: "http://" + freeAddress(tb), APIKey: apiKey,
+		IMAPAddress: freeAddress(tb), MasterUser: masterUser, MasterPassword: masterPassword, Timeout: 10 * time.Second}}
+	var users strings.Builder
+	for _, m := range mailboxes {
+		fmt.Fprintf(&users, "%s:{PLAIN}%s:%d:%d::%s::\n", m, userPassword, mailUID, mailUID, s.Home(m))
+	}
+	s.write("users", users.String())
+	s.write("masters", masterUser+":{PLAIN}"+masterPassword+"\n")
+	s.write("dovecot.conf", strings.NewReplacer("@DIR@", dir, "@UID@", strconv.Itoa(mailUID), "@KEY@", apiKey,
+		"@LMTP_PORT@", port(s.LMTP), "@IMAP_PORT@", port(s.Config.IMAPAddress), "@HTTP_PORT@", port(s.Config.DoveadmURL)).Replace(template))
+	for name, mode := range map[string]os.FileMode{"": 0o755, "mail": 0o755} {
+		if err := os.MkdirAll(filepath.Join(dir, name), mode); err == nil {
+			err = os.Chmod(filepath.Join(dir, name), mode)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := os.Chown(filepath.Join(dir, "mail"), mailUID, mailUID); err != nil {
+		tb.Fatalf("%v (these tests start Dovecot as root)", err)
+	}
+	s.Run()
+	tb.Cleanup(s.Stop)
+	return s
+}
+
+// Run starts the server again after Stop.
+func (s *Server) Run() {
+	s.tb.Helper()
+	s.cmd = exec.Command("dovecot", "-F", "-c", filepath.Join(s.Dir, "dovecot.conf"))
+	if err := s.cmd.Start(); err != nil {
+		s.tb.Fatalf("%v (apt-get install dovecot-imapd dovecot-lmtpd)", err)
+	}
+	for _, a := range []string{s.LMTP, s.Config.IMAPAddress, strings.TrimPrefix(s.Config.DoveadmURL, "http://")} {
+		if err := await(a); err != nil {
+			text, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
+			s.tb.Fatalf("Dovecot does not start: %v\n%s", err, text)
+		}
+	}
+}
+
+// Stop ends the server and its processes.
+func (s *Server) Stop() {
+	if s.cmd == nil {
+		return
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may be gone
+	s.cmd.Wait()                          //nolint:errcheck // its exit code does not matter
+	s.cmd = nil
+}
+
+// Home is where a mailbox lives.
+func (s *Server) Home(mailbox string) string {
+	local, domain, _ := strings.Cut(mailbox, "@")
+	return filepath.Join(s.Dir, "mail", domain, local)
+}
+
+// Deliver brings a message to a mailbox, as Postfix would.
+func (s *Server) Deliver(sender, recipient, message string) {
+	s.tb.Helper()
+	conn, err := net.Dial("tcp", s.LMTP)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	c := smtp.NewClientLMTP(conn)
+	defer c.Close()
+	if err = c.Mail(sender, nil); err == nil {
+		err = c.Rcpt(recipient, nil)
+	}
+	var w *smtp.DataCommand
+	if err == nil {
+		w, err = c.Data()
+	}
+	if err == nil {
+		if _, err = w.Write([]byte(message)); err == nil {
+			err = w.Close()
+		}
+	}
+	if err != nil {
+		s.tb.Fatalf("deliver to %s: %v", recipient, err)
+	}
+}
+
+// Login gives an IMAP connection as the owner of a mailbox, with INBOX open.
+func (s *Server) Login(mailbox string) *imapclient.Client {
+	s.tb.Helper()
+	c, err := imapclient.DialInsecure(s.Config.IMAPAddress, nil)
+	if err == nil {
+		err = c.Login(mailbox, userPassword).Wait()
+	}
+	if err == nil {
+		_, err = c.Select("INBOX", nil).Wait()
+	}
+	if err != nil {
+		s.tb.Fatalf("log in as %s: %v", mailbox, err)
+	}
+	s.tb.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (s *Server) write(name, text string) {
+	if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(text), 0o644); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+
+// await waits until something listens.
+func await(address string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}

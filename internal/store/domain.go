@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"understudy/internal/directory"
+)
+
+// Viewer says whose eyes a query has: what it may see is decided in SQL. The
+// zero Viewer sees nothing.
+type Viewer struct {
+	account int64
+	all     bool
+}
+
+// Everything is the viewer of the command line, which sees all domains.
+var Everything = Viewer{all: true}
+
+// AccountViewer sees what the account may see now: all domains for an
+// operator, its own for a domain admin.
+func AccountViewer(accountID int64) Viewer { return Viewer{account: accountID} }
+
+// visible is true for domains d that the viewer ($1 all, $2 account) may see.
+const visible = `($1 OR EXISTS (SELECT FROM account a WHERE a.id = $2 AND (a.role = 'operator'
+	OR EXISTS (SELECT FROM account_domain x WHERE x.account_id = a.id AND x.domain_id = d.id))))`
+
+// Domain is one customer domain with what people want to see beside it.
+type Domain struct {
+	directory.Domain
+	CreatedAt time.Time `db:"created_at" json:"created_at"`
+	Mailboxes int       `db:"mailboxes" json:"mailboxes"` // registered ones
+}
+
+const selectDomain = `SELECT d.id, d.name, d.primaries, d.activation, d.scope, d.mode, d.mode_since, d.mode_manual,
+	d.primary_failing, d.retention_days, d.outbound_networks, d.version, d.created_at,
+	(SELECT count(*) FROM mailbox m WHERE m.domain_id = d.id) AS mailboxes FROM domain d WHERE `
+
+// Domains returns the domains that v may see, sorted by name.
+func (s *Store) Domains(ctx context.Context, v Viewer) ([]Domain, error) {
+	rows, err := s.Pool.Query(ctx, selectDomain+visible+` ORDER BY d.name`, v.all, v.account)
+	if err != nil {
+		return nil, wrap("list domains", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByName[Domain])
+	return out, wrap("list domains", err)
+}
+
+// Domain returns one domain; ErrNotFound also when v may not see it.
+func (s *Store) Domain(ctx context.Context, v Viewer, name string) (*Domain, error) {
+	rows, err := s.Pool.Query(ctx, selectDomain+visible+` AND d.name = $3`, v.all, v.account, name)
+	if err != nil {
+		return nil, wrap("domain "+name, err)
+	}
+	d, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[Domain])
+	return d, wrap("domain "+name, err)
+}
+
+// AddDomain registers a domain. It starts in normal mode.
+func (s *Store) AddDomain(ctx context.Context, d directory.Domain) (*Domain, error) {
+	if err := checkDomain(&d); err != nil {
+		return nil, err
+	}
+	_, err := s.Pool.Exec(ctx, `INSERT INTO domain (name, primaries, activation, scope, retention_days, outbound_networks)
+		VALUES ($1, $2, $3, $4, $5, $6)`, d.Name, d.Primaries, d.Activation, d.Scope, d.RetentionDays, d.OutboundNetworks)
+	if err != nil {
+		return nil, wrap("add domain "+d.Name, err)
+	}
+	return s.Domain(ctx, Everything, d.Name)
+}
+
+// DomainChange holds the settings to change; nil ones stay.
+type DomainChange struct {
+	Primaries        []string
+	Activation       *directory.Activation
+	Scope            *directory.Scope
+	RetentionDays    *int
+	OutboundNetworks []netip.Prefix // empty and not nil: none
+}
+
+// SetDomain changes settings of a domain. The mode is changed by SwitchMode.
+func (s *Store) SetDomain(ctx context.Context, name string, c DomainChange) (*Domain, error) {
+	err := s.tx(ctx, func(tx pgx.Tx) error {
+		var d directory.Domain
+		err := tx.QueryRow(ctx, `SELECT name, primaries, activation, scope, retention_days, outbound_networks
+			FROM domain WHERE name = $1 FOR UPDATE`, name).
+			Scan(&d.Name, &d.Primaries, &d.Activation, &d.Scope, &d.RetentionDays, &d.OutboundNetworks)
+		if err != nil {
+			return err
+		}
+		c.apply(&d)
+		if err := checkDomain(&d); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE domain SET primaries = $2, activation = $3, scope = $4, retention_days = $5,
+			outbound_networks = $6 WHERE name = $1`, name, d.Primaries, d.Activation, d.Scope, d.RetentionDays, d.OutboundNetworks)
+		return err
+	})
+	if err != nil {
+		return nil, wrap("set domain "+name, err)
+	}
+	return s.Domain(ctx, Everything, name)
+}
+
+func (c *DomainChange) apply(d *directory.Domain) {
+	if c.Primaries != nil {
+		d.Primaries = c.Primaries
+	}
+	if c.Activation != nil {
+		d.Activation = *c.Activation
+	}
+	if c.Scope != nil {
+		d.Scope = *c.Scope
+	}
+	if c.RetentionDays != nil {
+		d.RetentionDays = *c.RetentionDays
+	}
+	if c.OutboundNetworks != nil {
+		d.OutboundNetworks = slices.Clone(c.OutboundNetworks)
+	}
+}
+
+// DomainContents counts what goes when a domain is removed.
+type DomainContents struct {
+	Mailboxes int `db:"mailboxes" json:"mailboxes"`
+	Aliases   int `db:"aliases" json:"aliases"`
+	Timeline  int `db:"timeline" json:"timeline"`
+	Admins    int `db:"admins" json:"admins"` // accounts that lose it
+}
+
+// DomainContents returns what RemoveDomain would delete.
+func (s *Store) DomainContents(ctx context.Context, name string) (*DomainContents, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT (SELECT count(*) FROM mailbox WHERE domain_id = d.id) AS mailboxes,
+		(SELECT count(*) FROM alias WHERE domain_id = d.id) AS aliases,
+		(SELECT count(*) FROM mode_change WHERE domain_id = d.id) AS timeline,
+		(SELECT count(*) FROM account_domain WHERE domain_id = d.id) AS admins FROM domain d WHERE d.name = $1`, name)
+	if err != nil {
+		return nil, wrap("domain "+name, err)
+	}
+	c, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[DomainContents])
+	return c, wrap("domain "+name, err)
+}
+
+// RemoveDomain deletes a domain with its mailboxes, aliases and timeline.
+// The archive keeps its messages until they expire.
+func (s *Store) RemoveDomain(ctx context.Context, name string) error {
+	tag, err := s.Pool.Exec(ctx, `DELETE FROM domain WHERE name = $1`, name)
+	return one("remove domain "+name, tag.RowsAffected(), err)
+}
+
+// one turns a statement that should have met a row and did not into
+// ErrNotFound.
+func one(doing string, affected int64, err error) error {
+	if err == nil && affected == 0 {
+		return fmt.Errorf("%s: %w", doing, ErrNotFound)
+	}
+	return wrap(doing, err)
+}

@@ -1,0 +1,53 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"understudy/internal/directory"
+)
+
+// LockDrain makes the caller the only one to drain a domain until it calls
+// release: ok is false when another has the lock. PostgreSQL frees it when
+// the process ends in any way.
+func (s *Store) LockDrain(ctx context.Context, domain string) (release func(), ok bool, err error) {
+	// Not of the pool: it would be held for as long as the drain takes.
+	conn, err := pgx.ConnectConfig(ctx, s.Pool.Config().ConnConfig)
+	if err != nil {
+		return nil, false, fmt.Errorf("lock drain of %s: %w", domain, err)
+	}
+	release = func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		conn.Close(ctx) //nolint:errcheck // the server frees the lock with the connection
+	}
+	// 7526843 is Understudy's number among advisory locks; 1 (the directory) is taken.
+	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(7526843, hashtext('drain ' || $1))`, domain).Scan(&ok)
+	if err != nil || !ok {
+		release()
+		return nil, false, wrap("lock drain of "+domain, err)
+	}
+	return release, true, nil
+}
+
+// ModeState is a domain's mode as the database has it now, for jobs that
+// must not act on a directory that has not caught up.
+type ModeState struct {
+	Mode    directory.Mode `db:"mode"`
+	Version int64          `db:"version"` // a directory of this version knows the mode
+	Change  int64          `db:"change"`  // the newest real change in the timeline; 0: none
+}
+
+// Mode reads a domain's mode; ErrNotFound when there is no such domain.
+func (s *Store) Mode(ctx context.Context, domain string) (ModeState, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT d.mode, d.version, coalesce((SELECT max(c.id) FROM mode_change c WHERE c.domain_id = d.id AND NOT c.observed), 0) AS change
+		FROM domain d WHERE d.name = $1`, domain)
+	if err != nil {
+		return ModeState{}, wrap("read mode of "+domain, err)
+	}
+	out, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[ModeState])
+	return out, wrap("read mode of "+domain, err)
+}

@@ -1,0 +1,269 @@
+package story
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"understudy/internal/stack"
+)
+
+// TestFailModes shows each row of the README's fail-mode table on one stack:
+// what a service answers when PostgreSQL or a peer is gone. The rows about
+// full disks are milter's own tests.
+func TestFailModes(t *testing.T) {
+	t.Parallel()
+	s, st := newStack(t)
+	rows := []struct {
+		name string
+		show func(*testing.T, *Story, *stack.Stack)
+	}{
+		{"milter without PostgreSQL accepts and archives", milterWithoutPostgres},
+		{"milter gone: 451", milterGone},
+		{"policyd without PostgreSQL answers from its file", policydWithoutPostgres},
+		{"policyd gone: 451, queued mail stays", policydGone},
+		{"dovecot-auth without PostgreSQL logs in from its file", authWithoutPostgres},
+		{"dovecot-auth gone: temporary failures", authGone},
+		{"worker without PostgreSQL waits", workerWithoutPostgres},
+		{"worker gone: each message falls back, nothing switches", workerGone},
+		{"admin without PostgreSQL says so", adminWithoutPostgres},
+		{"admin gone: mail is not affected", adminGone},
+		{"portal gone in an emergency: mail waits in the queue", portalGone},
+	}
+	for _, row := range rows {
+		if !t.Run(row.name, func(t *testing.T) { row.show(t, s, st) }) {
+			return // the rows share the stack
+		}
+	}
+}
+
+// down stops a component until the test ends.
+func down(t *testing.T, st *stack.Stack, component stack.Component) (up func()) {
+	t.Helper()
+	if err := st.Stop(t.Context(), component); err != nil {
+		t.Fatal(err)
+	}
+	started := false
+	up = func() {
+		if started {
+			return
+		}
+		started = true
+		if err := st.Start(context.WithoutCancel(t.Context()), component); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(up)
+	return up
+}
+
+// arrives sends a letter from the internet to a user and waits for it at the
+// primary.
+func arrives(t *testing.T, s *Story, user int) letter {
+	t.Helper()
+	l := newLetter("stranger@internet.test", s.user(user).Address, t.Name())
+	if err := send(s.info.SMTP, l.from, []string{l.to}, l.text); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.atPrimary(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// refused sends a letter that must be refused with a code and a text.
+func refused(t *testing.T, s *Story, code int, text string) letter {
+	t.Helper()
+	l := newLetter("stranger@internet.test", s.user(0).Address, t.Name())
+	got, words := refusal(send(s.info.SMTP, l.from, []string{l.to}, l.text))
+	if got != code || !strings.Contains(words, text) {
+		t.Fatalf("got %q, want %d %s", words, code, text)
+	}
+	return l
+}
+
+func restart(t *testing.T, st *stack.Stack, component stack.Component) {
+	t.Helper()
+	if err := st.Kill9(t.Context(), component); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Start(t.Context(), component); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func milterWithoutPostgres(t *testing.T, s *Story, st *stack.Stack) {
+	up := down(t, st, "postgres")
+	restart(t, st, "milter")
+	l := arrives(t, s, 0)
+	if !strings.Contains(s.archiveText(t), l.token) {
+		t.Error("accepted and not archived")
+	}
+	up()
+	if err := s.archived(t.Context(), l, "inbound"); err != nil {
+		t.Error(err)
+	}
+}
+
+func milterGone(t *testing.T, s *Story, st *stack.Stack) {
+	up := down(t, st, "milter")
+	refused(t, s, 451, "4.7.1")
+	up()
+	arrives(t, s, 0)
+}
+
+func policydWithoutPostgres(t *testing.T, s *Story, st *stack.Stack) {
+	down(t, st, "postgres")
+	restart(t, st, "policyd")
+	arrives(t, s, 1)
+}
+
+func policydGone(t *testing.T, s *Story, st *stack.Stack) {
+	up := down(t, st, "policyd")
+	refused(t, s, 451, "4.3")
+	up()
+	arrives(t, s, 0)
+}
+
+func authWithoutPostgres(t *testing.T, s *Story, st *stack.Stack) {
+	down(t, st, "postgres")
+	restart(t, st, "dovecot-auth")
+	login(t, s)
+}
+
+func login(t *testing.T, s *Story) {
+	t.Helper()
+	u := s.user(0)
+	m, err := openMailbox(s.info.IMAP, u.Address, u.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.close()
+}
+
+func authGone(t *testing.T, s *Story, st *stack.Stack) {
+	up := down(t, st, "dovecot-auth")
+	u := s.user(0)
+	_, err := openMailbox(s.info.IMAP, u.Address, u.Password)
+	var answer *imap.Error
+	if !errors.As(err, &answer) || answer.Code != imap.ResponseCodeUnavailable {
+		t.Errorf("IMAP login: %v, want [UNAVAILABLE]", err)
+	}
+	err = submit(s.info.Submission, u.Address, u.Password, []string{"a@internet.test"}, newLetter(u.Address, "a@internet.test", "x").text)
+	if code, text := refusal(err); code/100 != 4 && code != 0 {
+		t.Errorf("submission: %s, want a temporary failure", text)
+	}
+	up()
+	login(t, s)
+}
+
+func workerWithoutPostgres(t *testing.T, s *Story, st *stack.Stack) {
+	up := down(t, st, "postgres")
+	health := strings.TrimSuffix(s.info.Metrics["worker"], "/metrics") + "/healthz"
+	status := func(want int) {
+		t.Helper()
+		waitFor(t, "worker's health", func() error {
+			got, err := getStatus(t.Context(), health)
+			if err == nil && got != want {
+				err = fmt.Errorf("status %d, want %d", got, want)
+			}
+			return err
+		})
+	}
+	status(http.StatusServiceUnavailable)
+	up()
+	status(http.StatusOK)
+}
+
+func workerGone(t *testing.T, s *Story, st *stack.Stack) {
+	up := down(t, st, "worker")
+	if err := shell(t.Context(), s.info.Primary.Stop); err != nil {
+		t.Fatal(err)
+	}
+	defer shell(context.WithoutCancel(t.Context()), s.info.Primary.Start) //nolint:errcheck // checked below on the good path
+	var sent []letter
+	for i := range 5 {
+		l := newLetter("stranger@internet.test", s.user(i%3).Address, t.Name())
+		if err := send(s.info.SMTP, l.from, []string{l.to}, l.text); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.inPortal(t.Context(), s.user(i%3), l); err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, l)
+	}
+	if err := s.waitMode(t.Context(), "normal"); err != nil {
+		t.Error("without its worker the domain was switched:", err)
+	}
+	if err := shell(t.Context(), s.info.Primary.Start); err != nil {
+		t.Fatal(err)
+	}
+	up()
+	for _, l := range sent {
+		if err := s.atPrimary(t.Context(), l); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func adminWithoutPostgres(t *testing.T, s *Story, st *stack.Stack) {
+	up := down(t, st, "postgres")
+	begin := time.Now()
+	if got, err := getStatus(t.Context(), s.info.Portal+"/login"); err != nil || got != http.StatusServiceUnavailable {
+		t.Errorf("website: %d, %v; want 503", got, err)
+	}
+	if wait := time.Since(begin); wait > 10*time.Second {
+		t.Errorf("it took %s to say so", wait)
+	}
+	if out, err := s.cli(t.Context(), "status"); err == nil {
+		t.Errorf("status exits 0 without PostgreSQL: %s", out)
+	}
+	up()
+	waitFor(t, "the website", func() error {
+		got, err := getStatus(t.Context(), s.info.Portal+"/login")
+		if err == nil && got != http.StatusOK {
+			err = fmt.Errorf("status %d", got)
+		}
+		return err
+	})
+}
+
+func adminGone(t *testing.T, s *Story, st *stack.Stack) {
+	down(t, st, "admin")
+	arrives(t, s, 2)
+	login(t, s)
+}
+
+func portalGone(t *testing.T, s *Story, st *stack.Stack) {
+	ctx := t.Context()
+	if _, err := s.cli(ctx, "mode", s.info.Domain, "emergency", "--reason", "fail-mode test"); err != nil {
+		t.Fatal(err)
+	}
+	up := down(t, st, "dovecot")
+	l := newLetter("stranger@internet.test", s.user(0).Address, t.Name())
+	if err := send(s.info.SMTP, l.from, []string{l.to}, l.text); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.deferred(ctx, l.to); err != nil {
+		t.Error(err)
+	}
+	up()
+	if err := shell(ctx, fmt.Sprintf("postqueue -c %s -f", s.info.PostfixConfig)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.inPortal(ctx, s.user(0), l); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.cli(ctx, "mode", s.info.Domain, "normal", "--reason", "fail-mode test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.atPrimary(ctx, l); err != nil {
+		t.Error(err)
+	}
+}

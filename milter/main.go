@@ -1,0 +1,91 @@
+// Command understudy-milter archives covered mail before Postfix accepts it.
+//
+// It speaks the Sendmail milter protocol (version 6 options, as in
+// https://www.postfix.org/MILTER_README.html) with smtpd and cleanup. A
+// message with a covered party is appended to the archive log and synced, then
+// let through with an X-Understudy-Id header; any other message passes
+// untouched. It rejects nothing for good: on any trouble (directory never
+// loaded, disk full or slow, message over the bound) it answers 4xx and the
+// client tries again. When it is gone, Postfix itself answers 451
+// (milter_default_action = tempfail). When PostgreSQL is down it decides from
+// the directory in memory, or from its saved file.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"understudy/internal/archive"
+	"understudy/internal/config"
+	"understudy/internal/directory"
+	"understudy/internal/listen"
+	"understudy/internal/observe"
+)
+
+func main() {
+	file := flag.String("config", "/etc/understudy/milter.yml", "configuration `file`")
+	check := flag.Bool("check", false, "check the configuration and exit")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "unexpected argument %q\n", flag.Arg(0))
+		flag.Usage()
+		os.Exit(2)
+	}
+	cfg := defaultConfig()
+	err := config.Load(*file, cfg)
+	if err == nil && !*check {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		err = run(ctx, cfg)
+		stop()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "understudy-milter:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, lets messages at their end finish, and seals the
+// archive.
+func run(ctx context.Context, cfg *Config) (err error) {
+	log := observe.Logger("milter", cfg.LogLevel)
+	slog.SetDefault(log) // go-milter writes to the standard logger
+	reg := observe.Registry()
+	pool, err := cfg.Database.PoolConfig()
+	if err != nil {
+		return err
+	}
+	saved := filepath.Join(cfg.StateDirectory, "directory.json")
+	dir := directory.New()
+	if err := dir.Load(saved); err != nil {
+		log.Error("saved directory not used; mail waits until PostgreSQL answers", "error", err)
+	}
+	writer, err := archive.OpenWriter(cfg.ArchiveDirectory, archive.Options{MaxBytes: cfg.SegmentMaxBytes,
+		MaxAge: cfg.SegmentMaxAge, SpoolDir: cfg.StateDirectory, Log: log, Metrics: reg})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, writer.Close()) }()
+	socket, err := listen.Open(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	srv := &server{dir: dir, archive: writer, metrics: newMetrics(reg), log: log,
+		spoolDir: cfg.StateDirectory, maxBytes: cfg.MaxMessageBytes}
+	follower := &directory.Follower{Directory: dir, Config: pool.ConnConfig, File: saved, Log: log, Metrics: reg}
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return observe.Serve(ctx, cfg.MetricsListen, reg, srv.health) })
+	group.Go(func() error { return follower.Run(ctx) })
+	group.Go(func() error { return srv.serve(ctx, socket, cfg.MaxConnections) })
+	log.Info("serving", "listen", cfg.Listen, "archive", cfg.ArchiveDirectory, "directory_loaded", dir.Loaded())
+	return group.Wait()
+}

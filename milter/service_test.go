@@ -1,0 +1,475 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"understudy/internal/archive"
+)
+
+// TestDirections sends several transactions on one connection, with resets and
+// aborts between them: each is judged on its own, and the connection's facts
+// survive. Mail that is nobody's passes untouched.
+func TestDirections(t *testing.T) {
+	t.Parallel()
+	p := startPostfix(t)
+	s := newService(t, p.socket, t.TempDir())
+	s.start(t)
+	c, err := dial(p.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	body := func(n string) []byte { return []byte("Subject: " + n + "\r\n\r\nx\r\n") }
+	ok := func(reply string) {
+		t.Helper()
+		if !strings.HasPrefix(reply, "2") {
+			t.Fatalf("reply %q\n%s", reply, s.log)
+		}
+	}
+	ok(c.send("x@example.org", body("1"), "ana@example.test", "Sales+tag@example.test"))
+	ok(c.send("x@example.org", body("not ours"), "y@example.net"))
+	ok(c.envelope("x@example.org", "ana@example.test"))
+	ok(c.command("RSET"))
+	ok(c.send("x@example.org", body("2"), "plain@selected.test", "covered@selected.test"))
+	// XCLIENT makes Postfix speak of another client, and of a login.
+	if reply := c.command("XCLIENT ADDR=192.0.2.3 HELO=primary.example.test"); !strings.HasPrefix(reply, "220") {
+		t.Fatal(reply)
+	}
+	ok(c.command("EHLO primary.example.test"))
+	ok(c.send("ana@example.test", body("3"), "y@example.net"))
+	ok(c.send("ana@example.test", body("4"), "bruno@example.test"))
+	if reply := c.command("XCLIENT ADDR=198.51.100.7 LOGIN=bruno@example.test"); !strings.HasPrefix(reply, "220") {
+		t.Fatal(reply)
+	}
+	ok(c.command("EHLO laptop"))
+	ok(c.send("bruno@example.test", body("5"), "y@example.net"))
+	ok(c.send("", body("6"), "y@example.net", "ana@example.test"))
+
+	type seen struct {
+		Direction                archive.Direction
+		Sender                   string
+		Recipients, Mailboxes    []string
+		Client, Helo, SASLUser   string
+		HasQueueID, RecentEnough bool
+	}
+	got := map[string]seen{}
+	for _, a := range readArchive(t, s.archive) {
+		_, subject, _ := strings.Cut(a.body, "Subject: ")
+		got[subject[:1]] = seen{a.Direction, a.Sender, a.Recipients, a.Mailboxes, a.Client, a.Helo, a.SASLUser, len(a.QueueID) > 6, true}
+	}
+	want := map[string]seen{
+		"1": {archive.Inbound, "x@example.org", []string{"ana@example.test", "Sales+tag@example.test"}, []string{"ana@example.test"}, "127.0.0.1", "client.test", "", true, true},
+		"2": {archive.Inbound, "x@example.org", []string{"plain@selected.test", "covered@selected.test"}, []string{"covered@selected.test"}, "127.0.0.1", "client.test", "", true, true},
+		"3": {archive.Outbound, "ana@example.test", []string{"y@example.net"}, []string{"ana@example.test"}, "192.0.2.3", "primary.example.test", "", true, true},
+		"4": {archive.Internal, "ana@example.test", []string{"bruno@example.test"}, []string{"ana@example.test", "bruno@example.test"}, "192.0.2.3", "primary.example.test", "", true, true},
+		"5": {archive.Outbound, "bruno@example.test", []string{"y@example.net"}, []string{"bruno@example.test"}, "198.51.100.7", "laptop", "bruno@example.test", true, true},
+		"6": {archive.Outbound, "", []string{"y@example.net", "ana@example.test"}, []string{"bruno@example.test", "ana@example.test"}, "198.51.100.7", "laptop", "bruno@example.test", true, true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	eventually(t, "all are delivered", func() error {
+		if n := len(p.sink.arrived()); n != 7 {
+			return fmt.Errorf("%d of 7", n)
+		}
+		return nil
+	})
+	for _, m := range p.sink.arrived() {
+		if marked := strings.Contains(m, idHeader); marked == strings.Contains(m, "Subject: not ours") {
+			t.Errorf("header %s on %.300q: %v", idHeader, m, marked)
+		}
+	}
+	text, err := s.get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		`understudy_milter_messages_total{direction="inbound",result="archived"} 2`, `understudy_milter_messages_total{direction="inbound",result="passed"} 1`,
+		`understudy_milter_messages_total{direction="internal",result="archived"} 1`, `understudy_archive_records_total 6`, `understudy_archive_segments_open 1`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("metrics lack %s", line)
+		}
+	}
+}
+
+// TestSendmail: mail submitted on the machine comes through cleanup alone.
+func TestSendmail(t *testing.T) {
+	t.Parallel()
+	p := startPostfix(t)
+	s := newService(t, p.socket, t.TempDir())
+	s.start(t)
+	cmd := exec.Command("sendmail", "-C", p.dir, "-f", "x@example.org", "ana@example.test")
+	cmd.Stdin = strings.NewReader("Subject: local\n\nx\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	eventually(t, "the message is archived", func() error {
+		if n := len(readArchive(t, s.archive)); n != 1 {
+			return fmt.Errorf("%d records", n)
+		}
+		return nil
+	})
+	for _, a := range readArchive(t, s.archive) {
+		if a.Sender != "x@example.org" || !slices.Equal(a.Recipients, []string{"ana@example.test"}) || a.Direction != archive.Inbound {
+			t.Errorf("%+v", a.Envelope)
+		}
+	}
+}
+
+// TestManyRecipients: more than one record can hold are refused for now, the
+// others are archived with the message.
+func TestManyRecipients(t *testing.T) {
+	t.Parallel()
+	p := startPostfix(t)
+	s := newService(t, p.socket, t.TempDir())
+	s.start(t)
+	c, err := dial(p.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	c.command("MAIL FROM:<x@example.org>")
+	taken := 0
+	for i := range 4000 {
+		reply := c.command(fmt.Sprintf("RCPT TO:<%s%d@example.test>", strings.Repeat("a", 58), i))
+		if !strings.HasPrefix(reply, "250") {
+			if !strings.HasPrefix(reply, "452 4.5.3") {
+				t.Fatal(reply)
+			}
+			break
+		}
+		taken++
+	}
+	if reply := c.data([]byte("Subject: many\r\n\r\nx\r\n")); !strings.HasPrefix(reply, "250") {
+		t.Fatal(reply)
+	}
+	for _, a := range readArchive(t, s.archive) {
+		if len(a.Recipients) != taken || len(a.Mailboxes) != taken || taken < 1000 || taken == 4000 {
+			t.Errorf("%d taken, %d archived, %d mailboxes", taken, len(a.Recipients), len(a.Mailboxes))
+		}
+	}
+}
+
+// TestFullDisk: a full archive is 451 and unhealthy, and mends without a
+// restart.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	p := startPostfix(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatalf("mount a small file system (the tests want root): %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) }) //nolint:errcheck // best effort
+	s := newService(t, p.socket, dir)
+	s.start(t)
+	c, err := dial(p.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	accepted := 0
+	try := func() string {
+		reply := c.send("x@example.org", []byte("Subject: x\r\n\r\nx\r\n"), "ana@example.test")
+		if strings.HasPrefix(reply, "250") {
+			accepted++
+		}
+		return reply
+	}
+	try()
+	ballast := filepath.Join(dir, "ballast")
+	os.WriteFile(ballast, make([]byte, 2<<20), 0o600) //nolint:errcheck // must fail: it takes what is left
+	reply := try()
+	for n := 0; n < 100 && strings.HasPrefix(reply, "250"); n++ { // the segment's last page
+		reply = try()
+	}
+	if reply != "451 4.3.0 Message could not be archived, try again later" {
+		t.Errorf("full archive answers %q", reply)
+	}
+	if _, err := s.get("/healthz"); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("health with a full archive: %v", err)
+	}
+	// A message that needs no archive is let through all the same.
+	if reply := c.send("x@example.org", []byte("Subject: y\r\n\r\nx\r\n"), "y@example.net"); !strings.HasPrefix(reply, "250") {
+		t.Errorf("uncovered mail: %q", reply)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	if reply := try(); !strings.HasPrefix(reply, "250") {
+		t.Errorf("after room was made: %q", reply)
+	}
+	if _, err := s.get("/healthz"); err != nil {
+		t.Errorf("health after room was made: %v", err)
+	}
+	if got := readArchive(t, dir); len(got) != accepted {
+		t.Errorf("accepted %d = archived %d does not hold", accepted, len(got))
+	}
+}
+
+// TestNoDirectory: never loaded, because the file is missing or damaged and
+// PostgreSQL is away: everything is refused for now.
+func TestNoDirectory(t *testing.T) {
+	t.Parallel()
+	p := startPostfix(t)
+	s := newService(t, p.socket, t.TempDir())
+	saved := filepath.Join(s.dir, "directory.json")
+	good, err := os.ReadFile(saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(saved, good[:len(good)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.cmd = exec.Command(binary(t), "-config", s.config())
+	s.cmd.Stderr = s.log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "health tells of the directory", func() error {
+		if _, err := s.get("/healthz"); err == nil || !strings.Contains(err.Error(), "directory was never loaded") {
+			return fmt.Errorf("health: %w", err)
+		}
+		return nil
+	})
+	c, err := dial(p.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	reply := c.send("x@example.org", []byte("Subject: x\r\n\r\nx\r\n"), "ana@example.test")
+	if reply != "451 4.3.0 Archive not ready, try again later" {
+		t.Errorf("without directory: %q", reply)
+	}
+	s.stop(t, syscall.SIGTERM)
+	if reply := c.send("x@example.org", []byte("Subject: x\r\n\r\nx\r\n"), "ana@example.test"); !strings.HasPrefix(reply, "451") {
+		t.Errorf("without milter: %q", reply)
+	}
+}
+
+// TestTooLarge: more than max_message_bytes is refused for now, and what was
+// spooled is gone.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	p := startPostfix(t)
+	s := newService(t, p.socket, t.TempDir(), "max_message_bytes: 100000")
+	s.start(t)
+	c, err := dial(p.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	big := []byte("Subject: x\r\n\r\n" + strings.Repeat("x\r\n", 50000))
+	if reply := c.send("x@example.org", big, "ana@example.test"); reply != "452 4.3.4 Message too large for the archive" {
+		t.Errorf("too large: %q", reply)
+	}
+	if reply := c.send("x@example.org", big[:50000], "ana@example.test"); !strings.HasPrefix(reply, "250") {
+		t.Errorf("the next one: %q", reply)
+	}
+	if got := readArchive(t, s.archive); len(got) != 1 {
+		t.Errorf("%d records", len(got))
+	}
+}
+
+// TestMemory: one message of 50 MB, then 200 messages at once.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	p := startPostfix(t)
+	p.sink.discard = true
+	s := newService(t, p.socket, t.TempDir())
+	s.start(t)
+	c, err := dial(p.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	line := []byte(strings.Repeat("0123456789", 7) + "\r\n")
+	big := append([]byte("Subject: big\r\n\r\n"), bytes.Repeat(line, 50_000_000/len(line))...)
+	if reply := c.send("big@example.org", big, "ana@example.test"); !strings.HasPrefix(reply, "250") {
+		t.Fatalf("50 MB: %q", reply)
+	}
+	// Many header fields are no way to fill the memory either.
+	headers := append(bytes.Repeat([]byte("X: "+strings.Repeat("y", 900)+"\r\n"), 15_000), "\r\nx\r\n"...)
+	if reply := c.send("headers@example.org", headers, "ana@example.test"); !strings.HasPrefix(reply, "250") {
+		t.Fatalf("many headers: %q", reply)
+	}
+	afterBig := s.peakRSS(t)
+	medium := append([]byte("Subject: medium\r\n\r\n"), bytes.Repeat(line, 150_000/len(line))...)
+	var accepted atomic.Int64
+	var together, wg sync.WaitGroup
+	together.Add(200)
+	for i := range 200 {
+		wg.Go(func() {
+			c, err := dial(p.smtp)
+			reply := ""
+			if err == nil {
+				defer c.close()
+				reply = c.envelope(fmt.Sprintf("m%d@example.org", i), "ana@example.test")
+			}
+			together.Done()
+			together.Wait() // all connections are open and past RCPT
+			if err != nil || !strings.HasPrefix(reply, "250") {
+				t.Errorf("%v, %q", err, reply)
+				return
+			}
+			if reply := c.data(medium); !strings.HasPrefix(reply, "250") {
+				t.Errorf("message: %q", reply)
+				return
+			}
+			accepted.Add(1)
+		})
+	}
+	wg.Wait()
+	peak := s.peakRSS(t)
+	t.Logf("peak RSS: %d MiB after 50 MB, %d MiB after 200 messages at once", afterBig>>20, peak>>20)
+	if afterBig > 96<<20 || peak > 192<<20 {
+		t.Errorf("peak RSS %d MiB after 50 MB, %d MiB after 200 messages at once", afterBig>>20, peak>>20)
+	}
+	got := readArchive(t, s.archive)
+	if int64(len(got)) != accepted.Load()+2 {
+		t.Errorf("accepted %d = archived %d does not hold", accepted.Load()+2, len(got))
+	}
+	for _, a := range got {
+		want := string(medium)
+		switch a.Sender {
+		case "big@example.org":
+			want = string(big)
+		case "headers@example.org":
+			want = string(headers)
+		}
+		if a.body != want {
+			t.Errorf("%s: archived with other bytes", a.Sender)
+		}
+	}
+}
+
+// TestKilledUnderLoad kills the milter, or asks it to end, while clients send:
+// whatever was accepted is archived, and the service comes back.
+func TestKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "asked to end": syscall.SIGTERM} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startPostfix(t)
+			p.sink.discard = true
+			s := newService(t, p.socket, t.TempDir(), "segment_max_bytes: 200000")
+			s.start(t)
+			load := newLoad(p, 10)
+			for round := 1; round <= 4; round++ {
+				eventually(t, "mail is accepted", func() error {
+					if n := load.accepted.Load(); n < int64(round*150) {
+						return fmt.Errorf("%d accepted\n%s", n, s.log)
+					}
+					return nil
+				})
+				s.stop(t, sig)
+				s.start(t)
+			}
+			load.end()
+			s.stop(t, syscall.SIGTERM)
+			load.check(t, s)
+		})
+	}
+}
+
+// load sends messages from several clients until it is ended.
+type load struct {
+	accepted, refused, broken atomic.Int64
+	senders                   sync.Map // of accepted messages
+	stop                      chan struct{}
+	wg                        sync.WaitGroup
+}
+
+func newLoad(p *postfix, clients int) *load {
+	l := &load{stop: make(chan struct{})}
+	for i := range clients {
+		l.wg.Go(func() {
+			var c *client
+			for n := 0; ; n++ {
+				select {
+				case <-l.stop:
+					return
+				default:
+				}
+				if c == nil {
+					if c, _ = dial(p.smtp); c == nil {
+						continue
+					}
+				}
+				sender := fmt.Sprintf("c%dn%d@example.org", i, n)
+				switch reply := c.send(sender, loadMessage(sender), "ana@example.test"); {
+				case strings.HasPrefix(reply, "250"):
+					l.accepted.Add(1)
+					l.senders.Store(sender, true)
+					continue
+				case strings.HasPrefix(reply, "4"):
+					l.refused.Add(1)
+				default:
+					l.broken.Add(1)
+				}
+				c.close()
+				c = nil
+			}
+		})
+	}
+	return l
+}
+
+func loadMessage(sender string) []byte {
+	return []byte("Subject: load\r\nX-Sender: " + sender + "\r\n\r\n" + strings.Repeat(sender+"\r\n", 100))
+}
+
+func (l *load) end() {
+	close(l.stop)
+	l.wg.Wait()
+}
+
+// check sums up: every accepted message is archived, byte for byte, and no
+// segment is left open.
+func (l *load) check(t *testing.T, s *service) {
+	t.Helper()
+	got := readArchive(t, s.archive)
+	found := map[string]bool{}
+	for _, a := range got {
+		found[a.Sender] = true
+		if a.body != string(loadMessage(a.Sender)) {
+			t.Errorf("%s: archived with other bytes", a.Sender)
+		}
+	}
+	l.senders.Range(func(sender, _ any) bool {
+		if !found[sender.(string)] {
+			t.Errorf("%s was accepted and is not archived", sender)
+		}
+		return true
+	})
+	unaccepted := int64(len(got)) - l.accepted.Load()
+	t.Logf("accepted %d, refused for now %d, connections broken %d, archived %d: %d of them never acknowledged",
+		l.accepted.Load(), l.refused.Load(), l.broken.Load(), len(got), unaccepted)
+	if unaccepted < 0 || unaccepted > l.refused.Load()+l.broken.Load() {
+		t.Errorf("accepted <= archived <= accepted + refused + broken does not hold")
+	}
+	segments, err := archive.Segments(s.archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seg := range segments {
+		if seg.Open {
+			t.Errorf("%s is open after the end", seg.Name)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(s.dir, ".spool-*")); err != nil || len(left) > 0 {
+		t.Errorf("spool files left: %v, %v", left, err)
+	}
+}

@@ -1,0 +1,70 @@
+package detect
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"understudy/internal/directory"
+)
+
+// words say each class to people.
+var words = map[Class]string{
+	Healthy: "healthy", Unreachable: "unreachable", Timeout: "no answer in time", TLS: "TLS broken",
+	ServerTempfail: "refuses for now", ServerReject: "refuses",
+}
+
+func (s State) emergency(set Settings, now time.Time) Action {
+	took := now.Sub(s.FirstAt)
+	hosts := make([]string, len(s.Hosts))
+	for i, h := range s.Hosts {
+		hosts[i] = h.Host + " " + words[h.Class]
+		if h.Detail != "" {
+			hosts[i] += " (" + h.Detail + ")"
+		}
+	}
+	reason := fmt.Sprintf("%d of %d probes failed in %s: %s", s.Failures, s.Failures, spell(took), strings.Join(hosts, ", "))
+	if s.Fallbacks > 0 {
+		reason += fmt.Sprintf("; %d %s fell back", s.Fallbacks, plural(s.Fallbacks, "delivery", "deliveries"))
+	}
+	return s.action(directory.Emergency, set, reason, Facts{Rounds: s.Failures, Seconds: took.Seconds(), Hosts: s.Hosts, Fallbacks: s.Fallbacks})
+}
+
+func (s State) recovery(set Settings, now time.Time) Action {
+	took := now.Sub(s.HealthyAt)
+	var up []string
+	for _, h := range s.Hosts {
+		if !h.Class.Down() {
+			up = append(up, h.Host)
+		}
+	}
+	reason := fmt.Sprintf("%s healthy in %d probes in a row for %s", strings.Join(up, ", "), s.Rounds, spell(took))
+	if s.Flaps > 0 {
+		reason += fmt.Sprintf("; %s were asked for after %d %s", spell(Wait(set, s.Flaps)), s.Flaps, plural(s.Flaps, "flap", "flaps"))
+	}
+	return s.action(directory.Normal, set, reason, Facts{Rounds: s.Rounds, Seconds: took.Seconds(), Hosts: s.Hosts, Flaps: s.Flaps})
+}
+
+func (s State) action(to directory.Mode, set Settings, reason string, f Facts) Action {
+	// Activation "observe" ends no emergency and begins none.
+	return Action{To: to, Observe: set.Activation != directory.Automatic, Reason: reason, Facts: f}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// spell writes a duration as people read it.
+func spell(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	default:
+		return fmt.Sprintf("%.0f min", d.Minutes())
+	}
+}

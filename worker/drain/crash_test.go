@@ -1,0 +1,146 @@
+package drain
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"understudy/internal/delivery"
+	"understudy/internal/directory"
+	"understudy/internal/portal"
+	"understudy/internal/store"
+)
+
+const childVariable = "UNDERSTUDY_DRAIN_TEST_CHILD"
+
+// childConfig is what a child process is told.
+type childConfig struct {
+	Database string
+	Portal   portal.Config
+}
+
+// child drains example.test again and again, until it is killed.
+func child() {
+	var c childConfig
+	if err := json.Unmarshal([]byte(os.Getenv(childVariable)), &c); err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	cfg, err := pgxpool.ParseConfig(c.Database)
+	if err != nil {
+		panic(err)
+	}
+	s, err := store.New(ctx, cfg)
+	if err != nil {
+		panic(err)
+	}
+	dir := directory.New()
+	f := directory.Follower{Directory: dir, Config: cfg.ConnConfig, Log: slog.New(slog.DiscardHandler)}
+	go f.Run(ctx) //nolint:errcheck // only about its file, which it has not
+	w := New(Config{Directory: dir, Ledger: s, Portal: portal.New(c.Portal), Delivery: &delivery.Client{}, Concurrency: 3,
+		Timeout: time.Minute, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	for {
+		w.Run(ctx, domain) //nolint:errcheck // the test looks at what arrives
+	}
+}
+
+// TestKill kills the draining process again and again: all arrives, and no
+// more twice than the crashes explain.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const total = 240
+	for n := range total {
+		w.portal.Deliver("s@x.test", []string{ana, bruno, carla}[n%3], message(n))
+	}
+	config, err := json.Marshal(childConfig{Database: w.url, Portal: w.portal.Config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	crashes, uncertain := 0, 0
+	for began := time.Now(); w.remaining() > 0; {
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("%d remain after %d crashes", w.remaining(), crashes)
+		}
+		before := w.remaining()
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childVariable+"="+string(config))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// Die after a few messages, at any point of one.
+		few := 1 + rand.IntN(12)
+		w.await(func() bool { n := w.remaining(); return n == 0 || before-n >= few })
+		time.AfterFunc(time.Duration(rand.IntN(8000))*time.Microsecond, func() { cmd.Process.Kill() }) //nolint:errcheck // it runs
+		cmd.Wait()                                                                                     //nolint:errcheck // killed
+		crashes++
+		uncertain += w.count(`SELECT count(*) FROM drain_ledger WHERE state = 'sending' AND reply = ''`)
+	}
+	w.run(Complete) // what was sent but not yet removed
+	duplicates := 0
+	copies := map[string]int{}
+	w.await(func() bool { return w.primaryIdle() })
+	for _, m := range []string{ana, bruno, carla} {
+		if left := w.left(m); left != 0 {
+			t.Errorf("%d left in %s", left, m)
+		}
+		for _, stored := range w.primary.Mail(m) {
+			copies[subject(stored)]++
+			if copies[subject(stored)] > 1 {
+				duplicates++
+			}
+		}
+	}
+	for n := range total {
+		if copies[fmt.Sprint(n)] == 0 {
+			t.Errorf("message %d is lost", n)
+		}
+	}
+	if duplicates > uncertain || len(copies) != total {
+		t.Errorf("%d duplicates, only %d messages were uncertain; %d of %d messages", duplicates, uncertain, len(copies), total)
+	}
+	w.counts(store.LedgerCounts{Done: total})
+	t.Logf("%d messages, %d crashes, %d uncertain, %d duplicates", total, crashes, uncertain, duplicates)
+}
+
+// remaining is how many messages the ledger does not show as returned.
+func (w *world) remaining() int {
+	w.t.Helper()
+	return 240 - w.count(`SELECT count(*) FROM drain_ledger WHERE state IN ('sent', 'done')`)
+}
+
+func (w *world) count(sql string) (n int) {
+	w.t.Helper()
+	if err := w.store.Pool.QueryRow(w.t.Context(), sql).Scan(&n); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+// primaryIdle tells whether the primary has delivered all that it accepted.
+func (w *world) primaryIdle() bool {
+	out, err := exec.Command("postqueue", "-c", w.primary.Dir, "-j").Output()
+	return err == nil && len(out) == 0
+}
+
+// await polls a condition.
+func (w *world) await(done func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		if time.Now().After(deadline) {
+			w.t.Fatal("condition not met in time")
+		}
+		<-tick.C
+	}
+}

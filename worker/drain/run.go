@@ -1,0 +1,195 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"understudy/internal/directory"
+	"understudy/internal/store"
+)
+
+// maxRefusals is how many 4xx in a row, each for another message, make the
+// whole primary suspect.
+const maxRefusals = 10
+
+// run is one pass over the INBOXes of a domain.
+type run struct {
+	*Worker
+	domain string
+	until  time.Time
+
+	mu       sync.Mutex
+	sum      Summary
+	stopped  bool // no further message
+	refusals int  // in a row
+}
+
+func newRun(w *Worker, domain string) *run {
+	return &run{Worker: w, domain: domain, until: time.Now().Add(maxRun), sum: Summary{Outcome: Complete}}
+}
+
+// all drains every mailbox that has something. Its error is the ledger's;
+// other trouble is an outcome.
+func (r *run) all(ctx context.Context) error {
+	d := r.ready(ctx)
+	if d == nil {
+		return nil
+	}
+	mailboxes, err := r.mailboxes(ctx, d)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(r.Concurrency)
+	for _, m := range mailboxes {
+		if r.ready(ctx) == nil {
+			break
+		}
+		group.Go(func() error { return r.guarded(ctx, m) })
+	}
+	return group.Wait()
+}
+
+// guarded keeps a panic over one mailbox from ending the process.
+func (r *run) guarded(ctx context.Context, m *directory.Mailbox) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.metrics.panics.Inc()
+			r.Log.Error("panic while draining a mailbox", "mailbox", m.Address, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			r.trouble()
+		}
+	}()
+	return r.mailbox(ctx, m)
+}
+
+// mailboxes returns those with something to do, in random order: a mailbox
+// that always fails must not always be first.
+func (r *run) mailboxes(ctx context.Context, d *directory.Domain) ([]*directory.Mailbox, error) {
+	all := r.Directory.Mailboxes(d.ID)
+	addresses := make([]string, len(all))
+	for i, m := range all {
+		addresses[i] = m.Address
+	}
+	counts, err := r.Portal.Counts(ctx, addresses)
+	if err != nil {
+		r.Log.Warn("drain cannot ask the portal", "domain", r.domain, "error", err)
+		r.trouble()
+		return nil, nil
+	}
+	open, err := r.Ledger.OpenMailboxes(ctx, r.domain)
+	if err != nil {
+		return nil, err
+	}
+	todo := all[:0]
+	for _, m := range all {
+		n, known := counts[m.Address]
+		if !known {
+			r.Log.Debug("portal mailbox cannot be opened now", "mailbox", m.Address)
+		}
+		if known && (n > 0 || slices.Contains(open, m.Address)) {
+			todo = append(todo, m)
+		}
+	}
+	rand.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
+	return todo, nil
+}
+
+// ready tells whether another message may be sent, by the domain as the
+// directory in memory has it this moment; nil when the run must end.
+func (r *run) ready(ctx context.Context) *directory.Domain {
+	d, ok := r.Directory.Domain(r.domain)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.stopped:
+		return nil
+	case !ok || d.Mode != directory.Normal:
+		r.end(NotNormal)
+		return nil
+	case ctx.Err() != nil || time.Now().After(r.until):
+		r.end(Unfinished)
+		return nil
+	}
+	return d
+}
+
+// end stops the run; r.mu is held.
+func (r *run) end(o Outcome) {
+	r.stopped = true
+	// An emergency outranks trouble, which outranks an unfinished run.
+	if r.sum.Outcome == Complete || r.sum.Outcome == Unfinished || o == NotNormal {
+		r.sum.Outcome = o
+	}
+}
+
+// stop ends the run for trouble that every message would meet.
+func (r *run) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end(Trouble)
+}
+
+// trouble notes that something has to be tried again later.
+func (r *run) trouble() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sum.Outcome == Complete || r.sum.Outcome == Unfinished {
+		r.sum.Outcome = Trouble
+	}
+}
+
+// refused notes a 4xx for one message.
+func (r *run) refused() {
+	r.trouble()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refusals++; r.refusals >= maxRefusals {
+		r.end(Trouble)
+	}
+}
+
+func (r *run) count(f func(*Summary)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.sum)
+}
+
+// decided notes that the primary has judged a message.
+func (r *run) decided() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusals = 0
+}
+
+func (r *run) summary() Summary {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sum
+}
+
+// record writes to the ledger what has happened outside, whether or not the
+// run is being cancelled, and tries again when PostgreSQL stumbles: what is
+// not written here is sent twice.
+func record(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	for wait := 50 * time.Millisecond; ; wait *= 2 {
+		err := f(ctx)
+		if err == nil || errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package index
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDecodeHeaders(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, in, subject, from, to string }{
+		{"plain", "Subject: hello\r\nFrom: a@b.test\r\nTo: c@d.test\r\n\r\nx", "hello", "a@b.test", "c@d.test"},
+		{"LF only", "Subject: hello\nFrom: a@b.test\n\nSubject: body\n", "hello", "a@b.test", ""},
+		{"CR only", "Subject: hello\rFrom: a@b.test\r\rSubject: body\r", "hello", "a@b.test", ""},
+		{"folded", "Subject: one\r\n two\r\n\tthree\r\n\r\n", "one two three", "", ""},
+		{"encoded", "Subject: =?UTF-8?B?w4l2b3Jh?= =?iso-8859-1?Q?_caf=E9?=\r\nFrom: =?utf-8?q?Jos=C3=A9?= <j@b.test>\r\n\r\n", "Évora café", "José <j@b.test>", ""},
+		{"Japanese", "Subject: =?ISO-2022-JP?B?GyRCRnxLXDhsGyhC?=\r\n\r\n", "日本語", "", ""},
+		{"Russian", "Subject: =?koi8-r?B?8NLJ18XU?=\r\n\r\n", "Привет", "", ""},
+		{"raw UTF-8", "Subject: Évora\r\n\r\n", "Évora", "", ""},
+		{"raw Latin-1", "Subject: \xc9vora\r\n\r\n", "Évora", "", ""},
+		{"raw in the charset of the message", "Content-Type: text/plain; charset=koi8-r\r\nSubject: \xf0\xd2\xc9\xd7\xc5\xd4\r\n\r\n", "Привет", "", ""},
+		{"raw ISO 2022", "Content-Type: text/plain; charset=iso-2022-jp\r\nSubject: \x1b$BF|K\\8l\x1b(B\r\n\r\n", "日本語", "", ""},
+		{"unknown charset", "Subject: =?x-none?Q?abc?=\r\n\r\n", "=?x-none?Q?abc?=", "", ""},
+		{"first subject counts", "Subject: one\r\nSubject: two\r\n\r\n", "one", "", ""},
+		{"To and Cc together", "To: a@b.test\r\nCc: c@d.test\r\nTo: e@f.test\r\nBcc: no@no.test\r\n\r\n", "", "", "a@b.test, e@f.test, c@d.test"},
+		{"space before the colon", "Subject : x\r\n\r\n", "x", "", ""},
+		{"no header at all", "just text", "", "", ""},
+		{"NUL", "Subject: a\x00b\r\n\r\n", "a b", "", ""},
+		{"empty", "", "", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := headers([]byte(c.in))
+			if d.subject != c.subject || d.from != c.from || d.to != c.to {
+				t.Errorf("subject %q, from %q, to %q", d.subject, d.from, d.to)
+			}
+		})
+	}
+}
+
+const multipart = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=X\r\n\r\npreamble\r\n--X\r\n%s\r\n--X\r\nContent-Type: application/pdf; name=a.pdf\r\n" +
+	"Content-Disposition: attachment; filename=\"=?utf-8?Q?relat=C3=B3rio.pdf?=\"\r\nContent-Transfer-Encoding: base64\r\n\r\n%s\r\n--X--\r\n"
+
+func TestDecodeText(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, in string
+		text     []string // all in this order
+		not      string
+		names    []string
+	}{
+		{"plain", "Subject: x\r\n\r\nhello world", []string{"hello world"}, "", nil},
+		{"no MIME, UTF-8", "Subject: x\r\n\r\nÉvora", []string{"Évora"}, "", nil},
+		{"no MIME, Latin-1", "Subject: x\r\n\r\n\xc9vora", []string{"Évora"}, "", nil},
+		{"stated charset", "Content-Type: text/plain; charset=iso-8859-15\r\n\r\n10 \xa4", []string{"10 €"}, "", nil},
+		{"windows-1251", "Content-Type: text/plain; charset=windows-1251\r\n\r\n\xcf\xf0\xe8\xe2\xe5\xf2", []string{"Привет"}, "", nil},
+		{"quoted-printable", "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\ncaf=C3=A9 li=\r\nne", []string{"café line"}, "", nil},
+		{"base64", "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\naGVsbG8gd29ybGQ=", []string{"hello world"}, "", nil},
+		{"attachment", fmt.Sprintf(multipart, "Content-Type: text/plain\r\n\r\nsee file", "JVBERi0="), []string{"see file"}, "JVBER", []string{"relatório.pdf"}},
+		{"html", "Content-Type: text/html; charset=utf-8\r\n\r\n<html><style>no</style><script>no</script><p>One<b>Two</b></p><td>3</td><td>4 &eacute;", []string{"OneTwo", "3", "4 é"}, "no", nil},
+		{"alternatives", "Content-Type: multipart/alternative; boundary=X\r\n\r\n--X\r\nContent-Type: text/plain\r\n\r\nplain\r\n--X\r\nContent-Type: text/html\r\n\r\n<p>fancy\r\n--X--\r\n", []string{"plain"}, "fancy", nil},
+		{"empty alternative", "Content-Type: multipart/alternative; boundary=X\r\n\r\n--X\r\nContent-Type: text/plain\r\n\r\n \r\n--X\r\nContent-Type: text/html\r\n\r\n<p>fancy\r\n--X--\r\n", []string{"fancy"}, "", nil},
+		{"not closed", "Content-Type: multipart/mixed; boundary=X\r\n\r\n--X\r\n\r\nfirst\r\n--X\r\n\r\nsecond", []string{"first", "second"}, "", nil},
+		{"no boundary", "Content-Type: multipart/mixed\r\n\r\ntext all the same", []string{"text all the same"}, "", nil},
+		{"message within", "Content-Type: multipart/mixed; boundary=X\r\n\r\n--X\r\n\r\nouter\r\n--X\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner subject\r\n\r\ninner text\r\n--X--\r\n",
+			[]string{"outer", "inner subject", "inner text"}, "", []string{"message/rfc822"}},
+		{"only an attachment", "Content-Type: application/zip; name=z.zip\r\n\r\nPK", nil, "PK", []string{"z.zip"}},
+		{"RFC 2231 name", fmt.Sprintf(strings.Replace(multipart, `filename="=?utf-8?Q?relat=C3=B3rio.pdf?="`, `filename*=utf-8''%%C3%%A9t%%C3%%A9.pdf`, 1), "\r\nx", "AA=="), []string{"x"}, "", []string{"été.pdf"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d, err := newDecoder().decode(strings.NewReader(c.in))
+			if err != nil {
+				t.Error(err)
+			}
+			rest := d.text
+			for _, want := range c.text {
+				var ok bool
+				if _, rest, ok = strings.Cut(rest, want); !ok {
+					t.Errorf("text %q lacks %q", d.text, want)
+				}
+			}
+			if c.not != "" && strings.Contains(d.text, c.not) {
+				t.Errorf("text %q has %q", d.text, c.not)
+			}
+			if diff := cmp.Diff(c.names, d.attachments); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestHostile: whatever comes, decoding ends soon with little memory.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	nested := func(depth int) string {
+		var b strings.Builder
+		for i := range depth {
+			fmt.Fprintf(&b, "Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
+		}
+		return b.String()
+	}
+	for name, in := range map[string]string{
+		"deep":              nested(100_000),
+		"deep, on one line": strings.ReplaceAll(nested(100_000), "\r\n", "\r"),
+		"many parts":        "Content-Type: multipart/mixed; boundary=X\r\n\r\n" + strings.Repeat("--X\r\n\r\nx\r\n", 500_000),
+		"long line":         "Subject: " + strings.Repeat("a", 20<<20),
+		"many headers":      strings.Repeat("X-A: b\r\n", 500_000),
+		"many recipients":   "To: " + strings.Repeat("a@b.test,\r\n ", 300_000) + "\r\n\r\n",
+		"deep html":         "Content-Type: text/html\r\n\r\n" + strings.Repeat("<div>", 500_000) + "x",
+		"encoded words":     "Subject: " + strings.Repeat("=?utf-8?Q?=41?= ", 100_000) + "\r\n\r\n",
+		"quotes":            "From: " + strings.Repeat("\"", 100_000) + "\r\nContent-Type: " + strings.Repeat("a/b;\"", 50_000) + "\r\n\r\n",
+		"messages within":   strings.Repeat("Content-Type: message/rfc822\r\n\r\n", 100_000),
+		"zeros":             string(make([]byte, 8<<20)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begin := time.Now()
+			d, _ := newDecoder().decode(strings.NewReader(in)) //nolint:errcheck // an error is a right answer
+			if took := time.Since(begin); took > decodeTimeout {
+				t.Errorf("took %v", took)
+			}
+			if len(d.text) > maxText+10 || len(d.subject) > maxSubject || len(d.to) > maxAddresses || len(d.attachments) > maxNames {
+				t.Errorf("too much: text %d, subject %d, to %d, %d names", len(d.text), len(d.subject), len(d.to), len(d.attachments))
+			}
+		})
+	}
+}
+
+// TestLargeMessage: of 60 MB in attachments little is kept, but all names.
+func TestLargeMessage(t *testing.T) {
+	body := fmt.Sprintf(multipart, "\r\nsee files", strings.Repeat(strings.Repeat("QUFB", 19)+"\r\n", 500_000)) // 39 MB
+	body = strings.Replace(body, "--X--\r\n", "--X\r\nContent-Disposition: attachment; filename=last.bin\r\n\r\n"+strings.Repeat("zzzzzzzz\r\n", 2_000_000)+"--X--\r\n", 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	d, err := newDecoder().decode(strings.NewReader(body))
+	runtime.ReadMemStats(&after)
+	if err != nil || !strings.Contains(d.text, "see files") {
+		t.Errorf("%v, text %.40q", err, d.text)
+	}
+	if diff := cmp.Diff([]string{"relatório.pdf", "last.bin"}, d.attachments); diff != "" {
+		t.Error(diff)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 120<<20 {
+		t.Errorf("%d MB allocated in all", used>>20)
+	}
+}
+
+// TestGivenUpParserEnds: one that takes too long does not go on for ever.
+func TestGivenUpParserEnds(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := range 30 { // unclosed: 2^30 steps, if squeeze did not see to it
+		fmt.Fprintf(&b, "Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
+	}
+	begin := time.Now()
+	if _, _, err := parts([]byte(b.String()), begin.Add(200*time.Millisecond)); !errors.Is(err, errDeadline) {
+		t.Errorf("got %v, want %v", err, errDeadline)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// TestBusyParser: messages after hostile ones are indexed by their headers.
+func TestBusyParser(t *testing.T) {
+	t.Parallel()
+	d := newDecoder()
+	for range decoders {
+		d.slots <- struct{}{}
+	}
+	got, err := d.decode(strings.NewReader("Subject: x\r\n\r\ny"))
+	if err == nil || got.subject != "x" || got.text != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestUnreadableBody(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("bad frame")
+	got, err := newDecoder().decode(io.MultiReader(strings.NewReader("Subject: x\r\n\r\nfirst words"), iotest.ErrReader(broken)))
+	if !errors.Is(err, broken) || got.subject != "x" || !strings.Contains(got.text, "first words") {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	own, err := filepath.Glob("testdata/*.eml")
+	if err != nil || len(own) == 0 {
+		f.Fatal("no seeds", err)
+	}
+	for _, name := range own {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		d, _ := newDecoder().decode(bytes.NewReader(in)) //nolint:errcheck
+		for _, s := range append(d.attachments, d.subject, d.from, d.to, d.messageID, d.text) {
+			if !utf8.ValidString(s) {
+				t.Errorf("not UTF-8: %q", s)
+			}
+		}
+	})
+}

@@ -1,0 +1,88 @@
+package index
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+)
+
+const (
+	lineBytes     = 1 << 20  // kept of a line
+	partBytes     = 2 << 20  // kept of each MIME part
+	totalBytes    = 32 << 20 // kept of a message
+	maxDashes     = 5_000    // lines that may be boundaries
+	maxBoundaries = 14       // lines that may define one
+)
+
+var boundary = []byte("boundary")
+
+// squeeze reads a message of any size into bounded memory, through in: the
+// begin of every MIME part, so that all headers are there and with them the
+// names of all attachments. A part can only begin after a line that begins
+// with "--" (RFC 2046 section 5.1.1), so only what follows long after one is
+// left out.
+//
+// It also bounds how deep parts are nested: the time of the parser doubles
+// with each level that is not closed. After so many definitions of a boundary,
+// further ones are made unreadable, and their parts remain in one piece.
+func squeeze(r io.Reader, in *bufio.Reader) ([]byte, error) {
+	var out bytes.Buffer
+	in.Reset(r)
+	run, dashes, boundaries := 0, 0, 0
+	for begin := true; ; {
+		line, err := in.ReadSlice('\n')
+		if begin && bytes.HasPrefix(line, []byte("--")) {
+			run = 0
+			dashes++
+		}
+		if dashes > maxDashes || out.Len()+len(line) > totalBytes {
+			return out.Bytes(), nil
+		}
+		if begin && run < partBytes {
+			at := out.Len()
+			out.Write(line)
+			if lower := asciiLower(line); bytes.Contains(lower, boundary) {
+				if boundaries++; boundaries > maxBoundaries {
+					hide(out.Bytes()[at:], lower)
+				}
+			}
+		}
+		run += len(line)
+		switch {
+		case err == nil:
+			begin = true
+		case errors.Is(err, bufio.ErrBufferFull):
+			begin = false // the rest of an endless line is dropped
+		case errors.Is(err, io.EOF):
+			return out.Bytes(), nil
+		default:
+			return out.Bytes(), err
+		}
+	}
+}
+
+// hide makes each "boundary" in line another word; lower is line in lower
+// case.
+func hide(line, lower []byte) {
+	for i := 0; ; {
+		n := bytes.Index(lower[i:], boundary)
+		if n < 0 {
+			return
+		}
+		i += n
+		line[i] = 'x'
+		i += len(boundary)
+	}
+}
+
+// asciiLower changes A to Z only, so that places in the text stay the same.
+func asciiLower(line []byte) []byte {
+	out := bytes.Clone(line)
+	for i, c := range out {
+		if c >= 'A' && c <= 'Z' {
+			out[i] = c + 'a' - 'A'
+		}
+	}
+	return out
+}

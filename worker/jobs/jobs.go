@@ -1,0 +1,140 @@
+// Package jobs runs River, the job queue in PostgreSQL
+// (https://riverqueue.com/docs), and the small jobs that need no package of
+// their own: sweep and partitions.
+//
+// When PostgreSQL goes away River goes on trying; a job that ran meanwhile
+// and could not be marked as done is run again, so every job must bear that.
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"understudy/internal/job"
+)
+
+const (
+	retryWait   = time.Second
+	softStop    = 10 * time.Second // for running jobs, at the end; then they are cancelled
+	hardStop    = 20 * time.Second
+	atOnce      = 16
+	stuckMargin = time.Minute
+)
+
+// Store is what the runner needs of PostgreSQL beside River's own.
+type Store interface {
+	ReleaseJobs(ctx context.Context, client string) (int64, error)
+}
+
+// Runner works jobs.
+type Runner struct {
+	Pool          *pgxpool.Pool
+	Store         Store
+	ID            string // of this worker, the same after a restart, no other process's
+	Workers       *river.Workers
+	SweepInterval time.Duration
+	Longest       time.Duration // the longest timeout of any job
+	Log           *slog.Logger
+	Metrics       prometheus.Registerer
+
+	running atomic.Bool
+	results *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+}
+
+// Running reports whether jobs are being worked.
+func (r *Runner) Running() bool { return r.running.Load() }
+
+// Run works jobs until ctx ends, and then lets running ones finish for a
+// while.
+func (r *Runner) Run(ctx context.Context) {
+	r.results = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "understudy_worker_jobs_total", Help: "Jobs worked, by kind and result."}, []string{"kind", "result"})
+	r.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "understudy_worker_job_seconds", Help: "Time that jobs ran.", Buckets: []float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 900}}, []string{"kind"})
+	r.Metrics.MustRegister(r.results, r.seconds)
+	var last string
+	for ctx.Err() == nil {
+		err := r.work(ctx)
+		if err != nil && ctx.Err() == nil && err.Error() != last {
+			last = err.Error()
+			r.Log.Warn("jobs wait", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryWait):
+		}
+	}
+}
+
+// work runs one River client until ctx ends or it stops by itself.
+func (r *Runner) work(ctx context.Context) error {
+	// No client of this name is running: its running jobs are left over.
+	released, err := r.Store.ReleaseJobs(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if released > 0 {
+		r.Log.Info("jobs left by a killed worker run again", "count", released)
+	}
+	client, err := river.NewClient(riverpgxv5.New(r.Pool), r.config())
+	if err != nil {
+		return fmt.Errorf("prepare job queue: %w", err)
+	}
+	events, unsubscribe := client.Subscribe(river.EventKindJobCompleted, river.EventKindJobFailed,
+		river.EventKindJobCancelled, river.EventKindJobSnoozed)
+	defer unsubscribe()
+	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("start job queue: %w", err)
+	}
+	r.running.Store(true)
+	defer r.running.Store(false)
+	for {
+		select {
+		case e, ok := <-events:
+			if ok {
+				r.count(e)
+			}
+		case <-client.Stopped():
+			return nil
+		case <-ctx.Done():
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStop)
+			defer cancel()
+			return client.Stop(stop)
+		}
+	}
+}
+
+func (r *Runner) config() *river.Config {
+	sweep := func() (river.JobArgs, *river.InsertOpts) { return job.Sweep{}, nil }
+	partitions := func() (river.JobArgs, *river.InsertOpts) { return job.Partitions{}, nil }
+	atStart := &river.PeriodicJobOpts{RunOnStart: true}
+	return &river.Config{
+		ID: r.ID, Logger: r.Log, Workers: r.Workers,
+		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: atOnce}},
+		PeriodicJobs: []*river.PeriodicJob{
+			river.NewPeriodicJob(river.PeriodicInterval(r.SweepInterval), sweep, atStart),
+			river.NewPeriodicJob(river.PeriodicInterval(time.Hour), partitions, atStart),
+		},
+		RescueStuckJobsAfter: r.Longest + stuckMargin, // of a worker that is gone for good
+		SoftStopTimeout:      softStop,
+		ReindexerSchedule:    river.NeverSchedule(), // this role may not
+	}
+}
+
+func (r *Runner) count(e *river.Event) {
+	result := map[river.EventKind]string{river.EventKindJobCompleted: "done", river.EventKindJobFailed: "failed",
+		river.EventKindJobCancelled: "cancelled", river.EventKindJobSnoozed: "snoozed"}[e.Kind]
+	r.results.WithLabelValues(e.Job.Kind, result).Inc()
+	if e.JobStats != nil {
+		r.seconds.WithLabelValues(e.Job.Kind).Observe(e.JobStats.RunDuration.Seconds())
+	}
+}

@@ -1,0 +1,103 @@
+package leader
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"understudy/internal/pgtest"
+)
+
+// TestOneLeader starts three workers on one PostgreSQL, ends the leader's
+// connection, stops and starts the server, and ends the workers: there is
+// never more than one leader, and always one again.
+func TestOneLeader(t *testing.T) {
+	t.Parallel()
+	cluster, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Remove()
+	cfg, err := pgx.ParseConfig(cluster.URL("understudy_app", "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var leading, terms atomic.Int32
+	var wg sync.WaitGroup
+	stop := make([]context.CancelFunc, 3)
+	electors := make([]*Elector, 3)
+	for i := range electors {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stop[i] = cancel
+		electors[i] = &Elector{Config: cfg, Log: slog.New(slog.DiscardHandler)}
+		wg.Go(func() {
+			electors[i].Run(ctx, func(ctx context.Context) {
+				if n := leading.Add(1); n != 1 {
+					t.Errorf("%d leaders at once", n)
+				}
+				terms.Add(1)
+				<-ctx.Done()
+				leading.Add(-1)
+			})
+		})
+	}
+	eventually(t, "a first leader", func() bool { return terms.Load() == 1 })
+
+	admin, err := pgx.Connect(t.Context(), cluster.URL("postgres", "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = admin.Exec(t.Context(), `SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a leader after the connection was lost", func() bool { return terms.Load() == 2 && leading.Load() == 1 })
+
+	if err := cluster.StopServer(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no leader without PostgreSQL", func() bool { return leading.Load() == 0 })
+	for _, e := range electors {
+		if e.Leading() {
+			t.Error("a worker thinks it leads without PostgreSQL")
+		}
+	}
+	if err := cluster.StartServer(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a leader after PostgreSQL is back", func() bool { return leading.Load() == 1 })
+
+	for i, e := range electors {
+		if e.Leading() {
+			stop[i]()
+		}
+	}
+	eventually(t, "another leader after the first ended", func() bool { return terms.Load() == 4 && leading.Load() == 1 })
+	for _, s := range stop {
+		s()
+	}
+	wg.Wait()
+	if leading.Load() != 0 {
+		t.Error("a leader outlives its worker")
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"understudy/internal/directory"
+	"understudy/internal/job"
+	"understudy/internal/store"
+	"understudy/worker/detect"
+)
+
+// actor is who the timeline names.
+const actor = "detector"
+
+// saveEvery is how old the health on the website may be while nothing changes.
+const saveEvery = 20 * time.Second
+
+// savedHealth is what was last written of a domain's hosts.
+type savedHealth struct {
+	hosts []detect.Host
+	at    time.Time
+}
+
+// step takes in one round of probes and what came from policyd meanwhile, and
+// carries out what follows.
+func (w *watcher) step(ctx context.Context, hosts []detect.Host) {
+	w.mu.Lock()
+	fallbacks, portal := w.fallbacks, w.portal
+	w.fallbacks, w.portal = 0, false
+	w.mu.Unlock()
+	d, ok := w.Directory.Domain(w.name)
+	if !ok {
+		return
+	}
+	set, now := w.settings(d), time.Now()
+	before := w.state.Mode
+	if w.state = w.state.Follow(d, set); w.state.Mode != before {
+		w.Metrics.switches.WithLabelValues(string(w.state.Mode), "person").Inc()
+	}
+	e := detect.Evidence{Hosts: hosts}
+	if fallbacks > 0 {
+		e.Deliveries = map[detect.Class]int{detect.Fallback: fallbacks}
+	}
+	var actions []detect.Action
+	w.state, actions = detect.Next(w.state, e, set, now)
+	w.trouble = false
+	for _, a := range actions {
+		w.act(ctx, a, set)
+	}
+	if w.state.Failing != d.PrimaryFailing {
+		w.write(ctx, "mark primary", func(ctx context.Context) error {
+			return w.Store.SetPrimaryFailing(ctx, w.name, w.state.Failing)
+		})
+	}
+	w.saveHealth(ctx, hosts, now)
+	if portal && w.state.Mode == directory.Normal {
+		w.drain(ctx, now)
+	}
+}
+
+// act carries out one action. Only then the state takes it over; else the
+// detector asks for it again with the next round.
+func (w *watcher) act(ctx context.Context, a detect.Action, set detect.Settings) {
+	sw := store.Switch{Domain: w.name, To: a.To, Actor: actor, Reason: a.Reason, Evidence: a.Facts}
+	if a.Observe {
+		from := w.state.WouldBe
+		if w.write(ctx, "record observed switch", func(ctx context.Context) error { return w.Store.ObserveMode(ctx, sw, from) }) {
+			w.state = w.state.Observed(a.To, time.Now(), set)
+			w.Metrics.switches.WithLabelValues(string(a.To), "observe").Inc()
+			w.Log.Info("would switch mode", "domain", w.name, "mode", a.To, "reason", a.Reason)
+		}
+		return
+	}
+	var change *store.ModeChange
+	ok := w.write(ctx, "switch mode", func(ctx context.Context) (err error) {
+		change, err = w.Store.SwitchMode(ctx, sw)
+		return err
+	})
+	if !ok || change == nil { // nil: it is so already, and the directory is about to say so
+		return
+	}
+	w.state = w.state.Switched(a.To, false, change.At, set)
+	w.Metrics.switches.WithLabelValues(string(a.To), actor).Inc()
+	w.Log.Info("mode switched", "domain", w.name, "mode", a.To, "reason", a.Reason)
+}
+
+// saveHealth writes what the website shows, when there is something new or it
+// has become old.
+func (w *watcher) saveHealth(ctx context.Context, hosts []detect.Host, now time.Time) {
+	if slices.Equal(hosts, w.saved.hosts) && now.Sub(w.saved.at) < saveEvery {
+		return
+	}
+	rows := make([]store.HostHealth, len(hosts))
+	for i, h := range hosts {
+		rows[i] = store.HostHealth{Host: h.Host, Class: string(h.Class), Detail: h.Detail, Since: now, CheckedAt: now}
+	}
+	if w.write(ctx, "save health", func(ctx context.Context) error { return w.Store.SaveHealth(ctx, w.name, rows) }) {
+		w.saved = savedHealth{hosts, now}
+	}
+}
+
+// drain asks for the drain of messages that fell back in normal mode: they
+// are in the portal although their user looks at the primary.
+func (w *watcher) drain(ctx context.Context, now time.Time) {
+	if now.Before(w.drainAt) {
+		return // one is waiting that will see this message too
+	}
+	at := now.Add(w.DrainDelay)
+	if w.write(ctx, "ask for drain", func(ctx context.Context) error {
+		return w.Store.Enqueue(ctx, job.Drain{Domain: w.name}, &river.InsertOpts{ScheduledAt: at})
+	}) {
+		w.drainAt = at
+	}
+}
+
+// write does one thing to PostgreSQL and reports whether it went well.
+func (w *watcher) write(ctx context.Context, what string, f func(ctx context.Context) error) bool {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := f(ctx)
+	if err != nil {
+		w.failed(what, err)
+	}
+	return err == nil
+}
+
+// failed notes that PostgreSQL did not do what was wanted.
+func (w *watcher) failed(what string, err error) {
+	if errors.Is(err, store.ErrConflict) { // a person has just decided otherwise
+		w.Log.Info("left to a person", "domain", w.name, "doing", what, "error", err)
+		return
+	}
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	w.trouble = true
+	w.Metrics.errors.Inc()
+	w.Log.Warn("monitor could not write; trying again", "domain", w.name, "doing", what, "error", err)
+}
