@@ -3,6 +3,8 @@ SHELL := /bin/bash
 RUN_DIR ?= .run
 STACK := bin/understudy-stack
 export RUN_DIR
+# A checkout that belongs to another user than root has no version to stamp.
+export GOFLAGS += -buildvcs=false
 
 .DEFAULT_GOAL := help
 .PHONY: help build up demo down test check bench generate deploy
@@ -16,6 +18,7 @@ build: ## compile the five services and the stack's command into bin/
 	@go build -o $(STACK) ./internal/stack/cmd
 
 up: ## start everything on free loopback ports below RUN_DIR (as root)
+	@command -v go >/dev/null || { echo "Go is not installed: see https://go.dev/doc/install" >&2; exit 1; }
 	@mkdir -p bin && go build -o $(STACK) ./internal/stack/cmd
 	@$(STACK) -dir "$(RUN_DIR)" up
 

@@ -59,6 +59,8 @@ func nasty() map[string][]byte {
 		"trailing lines":     []byte("Subject: x\r\n\r\nx\r\n\r\n\r\n\r\n"),
 		"no final newline":   []byte("Subject: x\r\n\r\nlast line"),
 		"ours already":       []byte("X-Understudy-Id: 00000000-0000-0000-0000-000000000000\r\nSubject: x\r\n\r\nx\r\n"),
+		"NUL in header":      []byte("Subject: a\x00b\r\n c\r\nX: y\x00\r\nA: b\r\n c\x00\r\n d\r\n\r\nx\x00y\r\n"),
+		"NUL in name":        []byte("Subject: a\r\nX\x00: y\r\n\r\nx\r\n"),
 		"multipart":          []byte("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain \r\n\r\nx\r\n--b\r\nnot a header\r\n\r\n--b--\r\n"),
 		"nested message":     []byte("Content-Type: message/rfc822\r\n\r\nBcc: inner\r\nSubject : y\r\n\r\nx\r\n"),
 		"long body line":     []byte("Subject: x\r\n\r\n" + strings.Repeat("0123456789", 30000) + "\r\nend\r\n"),
@@ -95,12 +97,18 @@ func asPostfixSees(sent []byte) string {
 		}
 	}
 	dropping := false
+	write := func(line string) {
+		if before, _, cut := strings.Cut(line, "\x00"); cut {
+			line = before + "\r\n"
+		}
+		out.WriteString(line)
+	}
 	for i, l := range lines {
 		name, value, ok := headerName(l)
 		switch {
 		case l[0] == ' ' || l[0] == '\t':
 			if !dropping {
-				out.WriteString(l)
+				write(l)
 			}
 		case l == "\r\n":
 			return out.String() + strings.Join(lines[i:], "")
@@ -109,7 +117,7 @@ func asPostfixSees(sent []byte) string {
 		default:
 			dropping = slices.Contains([]string{"bcc", "content-length", "resent-bcc", "return-path"}, strings.ToLower(name))
 			if !dropping {
-				out.WriteString(name + ":" + value)
+				write(name + ":" + value)
 			}
 		}
 	}

@@ -18,7 +18,7 @@ archive_directory: /var/lib/understudy/archive
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	bin := binary(t)
+	bin := program(t)
 	for _, c := range []struct{ name, text, want string }{
 		{"good", goodConfig, ""},
 		{"all keys", goodConfig + "segment_max_bytes: 1000\nsegment_max_age: 5m\nmax_message_bytes: 1000\nmax_connections: 5\nlog_level: debug\n", ""},

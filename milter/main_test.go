@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary builds the real program once.
-func binary(t *testing.T) string {
+// program builds the real program once.
+func program(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(binDir, "understudy-milter")
 	buildOnce.Do(func() {
@@ -107,7 +107,7 @@ func (s *service) config() string { return filepath.Join(s.dir, "milter.yml") }
 // start starts the program and waits until it is healthy.
 func (s *service) start(t *testing.T) {
 	t.Helper()
-	s.cmd = exec.Command(binary(t), "-config", s.config())
+	s.cmd = exec.Command(program(t), "-config", s.config())
 	s.cmd.Stderr = s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -111,24 +112,17 @@ func startPostfix(t *testing.T) *postfix {
 	}
 	uid, gid := account(t, "postfix")
 	for _, d := range []struct {
-		name string
-		mode os.FileMode
-		uid  int
-	}{{"", 0o755, 0}, {"queue", 0o755, 0}, {"data", 0o700, uid}, {"queue/sidecar", 0o2750 &^ 0o2000, 0}} {
+		name     string
+		mode     os.FileMode
+		uid, gid int
+	}{
+		{"", 0o755, 0, 0}, {"queue", 0o755, 0, 0}, {"data", 0o700, uid, gid},
+		{"queue/sidecar", 0o750 | os.ModeSetgid, 0, gid}, // as in production: the socket gets Postfix's group
+	} {
 		path := filepath.Join(dir, d.name)
-		if err := os.MkdirAll(path, 0o755); err != nil {
+		if err := errors.Join(os.MkdirAll(path, 0o755), os.Chown(path, d.uid, d.gid), os.Chmod(path, d.mode)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chown(path, d.uid, map[bool]int{true: gid, false: 0}[d.name == "queue/sidecar" || d.name == "data"]); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(path, d.mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// As in production: setgid, so that the socket belongs to Postfix's group.
-	if err := os.Chmod(filepath.Join(dir, "queue/sidecar"), 0o750|os.ModeSetgid); err != nil {
-		t.Fatal(err)
 	}
 	p.run(t, "start")
 	t.Cleanup(func() {

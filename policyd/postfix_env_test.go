@@ -81,6 +81,7 @@ smtpd_sender_login_maps = socketmap:unix:sidecar/socketmap:sender_login
   -o smtpd_relay_restrictions=permit_mynetworks,reject
   -o smtpd_recipient_restrictions=permit
 probe     unix  -       -       y       -       -       smtp
+probe-auto unix -       -       y       -       -       smtp
   -o smtp_connect_timeout=2s
 pickup    unix  n       -       y       60      1       pickup
 cleanup   unix  n       -       y       -       0       cleanup

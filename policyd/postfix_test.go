@@ -54,7 +54,8 @@ func TestPostmap(t *testing.T) {
 		{"transport", "*", ""},
 		{"relay_domains", "example.test", "example.test"},
 		{"relay_domains", "elsewhere.test", ""},
-		{"probe", "ana@example.test", "probe:" + hop},
+		{"probe", "ana@example.test", "probe-auto:" + hop},
+		{"probe", "nobody@example.test", "probe:" + hop},
 		{"sender_login", "info+x@example.test", "ana@example.test"},
 		{"sender_login", "dora@example.test", "*nobody*"},
 	}

@@ -208,7 +208,7 @@ func TestMalformedRequestsEndOnlyTheirConnection(t *testing.T) {
 		}
 	}
 	ask(t, policy, policytest.NewRequest(), "reject_unverified_recipient")
-	lookup(t, maps, "probe", "ana@example.test", "OK probe:")
+	lookup(t, maps, "probe", "ana@example.test", "OK probe-auto:")
 	metricsSay(t, c, `understudy_policyd_malformed_total{protocol="policy"} 1`)
 	metricsSay(t, c, `understudy_policyd_malformed_total{protocol="socketmap"} 1`)
 }

@@ -10,6 +10,7 @@ import (
 	"understudy/internal/portal"
 	"understudy/worker/drain"
 	"understudy/worker/jobs"
+	"understudy/worker/reroute"
 )
 
 // prepareJobs makes the workers of all kinds of jobs. It reads secrets, but
@@ -32,6 +33,8 @@ func (s *service) prepareJobs() error {
 		Delivery: &delivery.Client{Helo: cfg.HeloName},
 	}))
 	river.AddWorker(workers, drain.NewSweep(s.directory, s.store, s.log))
+	river.AddWorker(workers, reroute.New(reroute.Config{Changes: s.store, Postqueue: cfg.Postqueue, Control: cfg.PolicydControl,
+		Log: s.log, Metrics: s.registry}))
 	river.AddWorker(workers, &jobs.Partitions{Store: s.store})
 	s.jobs = &jobs.Runner{Pool: s.store.Pool, Store: s.store, ID: s.name(), Workers: workers, SweepInterval: cfg.Drain.SweepInterval,
 		Longest: cfg.Drain.Timeout + 3*time.Minute, Log: s.log, Metrics: s.registry}

@@ -92,9 +92,10 @@ func Consequence(to directory.Mode) string {
 
 // Steps says, before a switch, what will happen to whom.
 func Steps(d *directory.Domain, to directory.Mode) []string {
-	who := "every registered mailbox"
+	who, others := "every registered mailbox", "Mail for addresses that are not registered is refused (550), so that senders know."
 	if d.Scope == directory.ScopeSelected {
 		who = "the registered mailboxes that are covered"
+		others = "Mail for mailboxes that are not covered waits for the domain's own server, here or with its senders."
 	}
 	if to == directory.Normal {
 		return []string{
@@ -106,7 +107,7 @@ func Steps(d *directory.Domain, to directory.Mode) []string {
 	}
 	return []string{
 		"New mail for " + who + " goes to the portal at once; people read and answer it there.",
-		"Mail for addresses that are not registered is refused (550), so that senders know.",
+		others,
 		"Mail that Postfix holds back for the domain goes to the portal too, within a minute.",
 		"The emergency lasts until a person ends it: it does not end by itself.",
 	}

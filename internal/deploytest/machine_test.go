@@ -61,7 +61,6 @@ func (m *machine) start(t *testing.T) {
 	} else {
 		m.startPlain(t)
 	}
-	m.writeWrapper(t)
 }
 
 // launch runs a shell script that becomes, or starts, the machine.
@@ -92,45 +91,48 @@ func (m *machine) stop(t *testing.T) {
 		t.Logf("end of machine: %v\n%s", err, m.console)
 	}
 	m.process = nil
+	if m.systemd {
+		wait(t, "end of control groups", 10*time.Second, m.removeGroups)
+	}
 }
 
 // writeWrapper makes a program that Ansible uses in place of chroot(8):
 // "wrapper DIRECTORY COMMAND..." runs the command in all namespaces of PID 1.
 // nsenter(1) keeps this machine's capabilities, so they are cut to PID 1's:
 // the clock, for one, is not in a namespace.
-func (m *machine) writeWrapper(t *testing.T) {
-	t.Helper()
-	mine, its := boundingSet(t, os.Getpid()), boundingSet(t, m.leader)
-	var drop strings.Builder
-	for i := range 41 {
-		if mine>>i&1 == 1 && its>>i&1 == 0 {
-			fmt.Fprintf(&drop, ",-cap_%d", i)
-		}
+func (m *machine) writeWrapper() error {
+	mine, err := boundingSet(os.Getpid())
+	if err != nil {
+		return err
+	}
+	its, err := boundingSet(m.leader)
+	if err != nil {
+		return err
 	}
 	bound := ""
-	if drop.Len() > 0 {
-		bound = "setpriv --bounding-set " + drop.String()[1:]
+	for i := range 41 {
+		if mine>>i&1 == 1 && its>>i&1 == 0 {
+			bound += fmt.Sprintf(",-cap_%d", i)
+		}
+	}
+	if bound != "" {
+		bound = "setpriv --bounding-set " + bound[1:]
 	}
 	m.wrapper = filepath.Join(filepath.Dir(m.root), "enter")
 	text := fmt.Sprintf("#!/bin/sh\nshift\nexec nsenter --target %d --all --root --wd env -i PATH=%s HOME=/root LANG=C.UTF-8 TERM=dumb %s \"$@\"\n",
 		m.leader, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", bound)
-	if err := os.WriteFile(m.wrapper, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	return os.WriteFile(m.wrapper, []byte(text), 0o755)
 }
 
-func boundingSet(t *testing.T, pid int) uint64 {
-	t.Helper()
+// boundingSet reads the capabilities that a process and its children can have.
+func boundingSet(pid int) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text), "CapBnd:")
-	v, err := strconv.ParseUint(strings.Fields(rest)[0], 16, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	_, rest, _ := strings.Cut(string(text), "\nCapBnd:\t")
+	set, _, _ := strings.Cut(rest, "\n")
+	return strconv.ParseUint(set, 16, 64)
 }
 
 // try runs a shell command in the machine.
@@ -200,7 +202,7 @@ func wait(t *testing.T, what string, limit time.Duration, check func() error) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within %s: %v", what, limit, err)
 		}
-		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // between two looks at the condition
+		<-time.After(100 * time.Millisecond)
 	}
 }
 

@@ -34,6 +34,6 @@ func (m *machine) startPlain(t *testing.T) {
 		if kids, err := children(m.leader); err != nil || len(kids) == 0 {
 			return fmt.Errorf("no child yet (%v): %s", err, m.console)
 		}
-		return nil
+		return m.writeWrapper()
 	})
 }

@@ -30,32 +30,30 @@ wait $nspawn
 // startSystemd boots with systemd as PID 1.
 func (m *machine) startSystemd(t *testing.T) {
 	t.Helper()
-	groups := controlGroups(m.name)
 	list := ""
-	for _, g := range groups {
+	for _, g := range m.controlGroups() {
 		if err := os.MkdirAll(g, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		list += g + "\n"
 	}
-	t.Cleanup(func() { removeGroups(t, groups) })
 	if err := os.WriteFile(filepath.Join(filepath.Dir(m.root), "cgroups"), []byte(list), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	m.launch(t, systemdScript, &syscall.SysProcAttr{Setsid: true})
-	wait(t, "start of systemd", 20*time.Second, func() error {
+	wait(t, "boot", time.Minute, func() error {
+		// The child of nspawn; while it prepares, that is not PID 1 yet.
 		kids, err := children(m.process.Process.Pid)
 		if err == nil && len(kids) > 0 {
-			kids, err = children(kids[0]) // nspawn's
+			kids, err = children(kids[0])
 		}
 		if err != nil || len(kids) == 0 {
 			return fmt.Errorf("no PID 1 (%v): %s", err, m.console)
 		}
 		m.leader = kids[0]
-		return nil
-	})
-	wait(t, "boot", 30*time.Second, func() error {
-		m.writeWrapper(t)
+		if err := m.writeWrapper(); err != nil {
+			return err
+		}
 		out, err := m.try("", "systemctl is-system-running")
 		if out == "running" || out == "degraded" {
 			return nil
@@ -66,16 +64,16 @@ func (m *machine) startSystemd(t *testing.T) {
 
 // controlGroups are the machine's: one in the unified hierarchy, or in both of
 // a hybrid set-up.
-func controlGroups(name string) []string {
+func (m *machine) controlGroups() []string {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		return []string{"/sys/fs/cgroup/" + name}
+		return []string{"/sys/fs/cgroup/" + m.name}
 	}
-	return []string{"/sys/fs/cgroup/systemd/" + name, "/sys/fs/cgroup/unified/" + name}
+	return []string{"/sys/fs/cgroup/systemd/" + m.name, "/sys/fs/cgroup/unified/" + m.name}
 }
 
 // removeGroups removes what systemd left of its tree, from the leaves.
-func removeGroups(t *testing.T, groups []string) {
-	for _, g := range groups {
+func (m *machine) removeGroups() error {
+	for _, g := range m.controlGroups() {
 		var dirs []string
 		err := filepath.WalkDir(g, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
@@ -87,7 +85,8 @@ func removeGroups(t *testing.T, groups []string) {
 			err = os.Remove(dirs[i])
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("remove control groups: %v", err)
+			return fmt.Errorf("remove control groups: %w", err)
 		}
 	}
+	return nil
 }

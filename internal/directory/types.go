@@ -63,8 +63,8 @@ type Mailbox struct {
 	DomainID   int64  `db:"domain_id" json:"domain_id"`
 	Address    string `db:"address" json:"address"` // canonical, see package address
 	Name       string `db:"name" json:"name"`
-	Covered    bool   `db:"covered" json:"covered"` // matters in domains of scope "selected"
-	Enabled    bool   `db:"enabled" json:"enabled"` // may log in
+	Covered    bool   `db:"covered" json:"covered"`         // matters in domains of scope "selected"
+	Enabled    bool   `db:"enabled" json:"enabled"`         // may log in
 	QuotaBytes int64  `db:"quota_bytes" json:"quota_bytes"` // 0: the portal's default
 	Version    int64  `db:"version" json:"version"`
 }

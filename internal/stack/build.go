@@ -42,7 +42,7 @@ func Build(ctx context.Context, repoRoot, bin string, components []Component, fl
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return fmt.Errorf("build: %w", err)
 	}
-	args := append(append([]string{"build"}, flags...), "-o", bin+"/")
+	args := append(append([]string{"build", "-buildvcs=false"}, flags...), "-o", bin+"/")
 	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Dir = repoRoot
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -22,6 +22,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -175,6 +176,9 @@ func Open(dir string) (*Stack, error) {
 
 // Dir is the directory in which the stack really lives.
 func (s *Stack) Dir() string { return s.layout.Dir }
+
+// Components lists those that this stack has, in starting order.
+func (s *Stack) Components() []Component { return slices.Clone(s.layout.Components) }
 
 // say reports one step.
 func (s *Stack) say(format string, args ...any) {

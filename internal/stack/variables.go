@@ -98,6 +98,7 @@ var shortTimes = Variables{
 	"postfix_primary_data_done_timeout":    "10s",
 	"postfix_primary_quit_timeout":         "2s",
 	"postfix_probe_timeout":                "2s",
+	"postfix_probe_auto_timeout":           "1s",
 	"postfix_minimal_backoff_time":         "10s",
 	"postfix_maximal_backoff_time":         "30s",
 	"postfix_queue_run_delay":              "5s",

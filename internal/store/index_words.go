@@ -18,8 +18,10 @@ const maxWord = 255
 
 // fold brings text into the form that is indexed and searched: lower case,
 // compatibility forms and accents taken away, so that "Évora" is found as
-// "evora". PostgreSQL's unaccent would need a superuser at installation.
+// "evora". PostgreSQL's unaccent would need a superuser at installation, and
+// its parser would take "<ana@example.test>" for a tag and leave it out.
 func fold(s string) string {
+	s = brackets.Replace(s)
 	if isASCII(s) {
 		return strings.ToLower(s)
 	}
@@ -31,6 +33,8 @@ func fold(s string) string {
 	}, norm.NFKD.String(clean(s)))
 	return norm.NFC.String(s)
 }
+
+var brackets = strings.NewReplacer("<", " ", ">", " ")
 
 // clean makes text that PostgreSQL takes: valid UTF-8 without NUL.
 func clean(s string) string {

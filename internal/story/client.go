@@ -55,9 +55,6 @@ func submit(addr, login, password string, to []string, message []byte) error {
 }
 
 func transact(c *smtp.Client, from string, to []string, message []byte) error {
-	if err := c.Hello("client.invalid"); err != nil {
-		return err
-	}
 	if err := c.Mail(from, nil); err != nil {
 		return err
 	}

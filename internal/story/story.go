@@ -188,19 +188,17 @@ func (s *Story) archived(ctx context.Context, l letter, direction string) error 
 		if err != nil {
 			return err
 		}
-		var found struct {
-			Messages []struct {
-				ID        string `json:"id"`
-				Direction string `json:"direction"`
-			} `json:"messages"`
+		var found []struct {
+			ID        string `json:"id"`
+			Direction string `json:"direction"`
 		}
 		if err := json.Unmarshal(out, &found); err != nil {
 			return fmt.Errorf("%w: %.200s", err, out)
 		}
-		if len(found.Messages) != 1 || found.Messages[0].Direction != direction {
-			return fmt.Errorf("found %+v, want one %s message", found.Messages, direction)
+		if len(found) != 1 || found[0].Direction != direction {
+			return fmt.Errorf("found %+v, want one %s message", found, direction)
 		}
-		source, err := s.cli(ctx, "archive", "show", found.Messages[0].ID)
+		source, err := s.cli(ctx, "archive", "show", found[0].ID)
 		if err != nil {
 			return err
 		}

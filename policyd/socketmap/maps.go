@@ -104,12 +104,19 @@ func (m *Maps) relayDomain(key string) reply {
 }
 
 // probe answers address_verify_transport_maps: whom to ask whether an address
-// exists. It is always the primary, without fallback: through the fallback
-// everybody would exist.
+// exists. It is always the primary. For an address that the portal could keep,
+// a primary that gives no verdict falls back to re-entry, which vouches for
+// it: its mail is taken at once, whatever state the primary is in. Any other
+// address must never reach the fallback, or everybody would exist: without a
+// verdict Postfix answers 450 and the sender keeps the mail, so that it can
+// never bounce later.
 func (m *Maps) probe(key string) reply {
 	r := m.find(key)
-	if r.Domain == nil {
+	switch {
+	case r.Domain == nil:
 		return notFound
+	case r.Covered && r.Registered:
+		return toPrimary("probe-auto:", r.Domain, "auto")
 	}
 	return toPrimary("probe:", r.Domain, "ok")
 }

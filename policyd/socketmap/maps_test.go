@@ -108,7 +108,7 @@ func TestOtherMaps(t *testing.T) {
 		{"relay_domains", "*", "NOTFOUND "},
 		{"relay_domains", "", "NOTFOUND "},
 
-		{"probe", "ana@example.test", probe}, // also in an emergency
+		{"probe", "ana@example.test", strings.Replace(probe, "probe:", "probe-auto:", 1)}, // also in an emergency
 		{"probe", "dora@example.test", probe},
 		{"probe", "a*b@example.test", probe},
 		{"probe", "x@elsewhere.test", "NOTFOUND "},

@@ -37,9 +37,13 @@ func TestRiver(t *testing.T) {
 	w.portal.Deliver("s@x.test", ana, message(1))
 	w.primary.Stop()
 	w.setMode(directory.Normal)
-	w.await(func() bool { return w.count(`SELECT count(*) FROM river_job WHERE kind = 'drain' AND state = 'scheduled'`) == 1 })
+	w.await(func() bool {
+		return w.count(`SELECT count(*) FROM river_job WHERE kind = 'drain' AND state = 'scheduled'`) == 1
+	})
 	w.primary.Run()
-	w.await(func() bool { return w.count(`SELECT count(*) FROM river_job WHERE kind = 'drain' AND state = 'completed'`) == 1 })
+	w.await(func() bool {
+		return w.count(`SELECT count(*) FROM river_job WHERE kind = 'drain' AND state = 'completed'`) == 1
+	})
 	w.exactlyOnce(1, map[string]int{ana: 1})
 	w.portal.Deliver("s@x.test", bruno, message(2))
 	if err := w.store.Enqueue(t.Context(), job.Sweep{}, nil); err != nil {

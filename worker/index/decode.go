@@ -76,23 +76,43 @@ func (d *decoder) decode(body io.Reader) (decoded, error) {
 	}
 }
 
-// parser tolerates what mail clients tolerate. The charset that a part states
+// Parsers tolerate what mail clients tolerate. The charset that a part states
 // is believed, but for US-ASCII, the default (RFC 2045 section 5.2), which
-// 8-bit text does not keep to; one that states none is guessed.
-var parser = enmime.NewParser(enmime.SkipMalformedParts(true), enmime.MultipartWOBoundaryAsSinglePart(true),
-	enmime.MaxStoredPartErrors(10), enmime.DisableTextConversion(true), enmime.DisableCharacterDetection(true),
-	enmime.SetCustomParseMediaType(parseMediaType), enmime.SetReadPartErrorPolicy(enmime.AllowCorruptTextPartErrorPolicy))
+// 8-bit text does not keep to. Of text that states none, plain takes the
+// bytes, and guess has a guess, which costs more than all else.
+var (
+	plain = newParser(unstated)
+	guess = newParser("")
+)
 
-func parseMediaType(text string) (kind string, params map[string]string, invalid []string, err error) {
-	kind, params, invalid, err = mediatype.ParseWithOptions(text, mediatype.ParseOptions{StripMediaTypeInvalidCharacters: true})
-	if strings.EqualFold(params["charset"], "us-ascii") {
-		delete(params, "charset")
+// unstated is no charset, so that enmime leaves the bytes as they are.
+const unstated = "x-unstated"
+
+func newParser(charset string) *enmime.Parser {
+	return enmime.NewParser(enmime.SkipMalformedParts(true), enmime.MultipartWOBoundaryAsSinglePart(true),
+		enmime.MaxStoredPartErrors(10), enmime.DisableTextConversion(true), enmime.DisableCharacterDetection(true),
+		enmime.SetCustomParseMediaType(mediaTypes(charset)), enmime.SetReadPartErrorPolicy(enmime.AllowCorruptTextPartErrorPolicy))
+}
+
+// mediaTypes parses Content-Type fields, and puts charset where none or
+// US-ASCII is stated.
+func mediaTypes(charset string) enmime.CustomParseMediaType {
+	return func(text string) (kind string, params map[string]string, invalid []string, err error) {
+		kind, params, invalid, err = mediatype.ParseWithOptions(text, mediatype.ParseOptions{StripMediaTypeInvalidCharacters: true})
+		if stated := params["charset"]; params != nil && (stated == "" || strings.EqualFold(stated, "us-ascii")) {
+			delete(params, "charset")
+			if charset != "" {
+				params["charset"] = charset
+			}
+		}
+		return kind, params, invalid, err
 	}
-	return kind, params, invalid, err
 }
 
 // collector gathers text and attachment names from a tree of parts.
 type collector struct {
+	parser   *enmime.Parser
+	foreign  bool // some text is not UTF-8 and states no charset
 	text     bytes.Buffer
 	names    []string
 	deadline time.Time
@@ -101,19 +121,30 @@ type collector struct {
 // parts decodes the MIME parts of a message.
 func parts(data []byte, deadline time.Time) (text string, names []string, err error) {
 	c := &collector{deadline: deadline}
+	for _, c.parser = range []*enmime.Parser{plain, guess} {
+		c.text.Reset()
+		c.names, c.foreign = nil, false
+		if err = c.all(data); !c.foreign || err != nil {
+			break
+		}
+	}
+	return c.text.String(), c.names, err
+}
+
+// all collects from the whole message; a panic of the parser is an error.
+func (c *collector) all(data []byte) (err error) {
 	defer func() {
 		if p := recover(); p == errDeadline {
 			err = errDeadline
 		} else if p != nil {
 			err = fmt.Errorf("decode: panic: %v at %.2000s", p, debug.Stack())
 		}
-		text, names = c.text.String(), c.names
 	}()
-	return "", nil, c.message(data, 0)
+	return c.message(data, 0)
 }
 
 func (c *collector) message(data []byte, depth int) error {
-	root, err := parser.ReadParts(&timedReader{bytes.NewReader(data), c.deadline})
+	root, err := c.parser.ReadParts(&timedReader{bytes.NewReader(data), c.deadline})
 	if err != nil {
 		return fmt.Errorf("decode: %w", err)
 	}
@@ -128,7 +159,7 @@ func (c *collector) part(p *enmime.Part, depth int) error {
 	var errs []error
 	kind := strings.ToLower(p.ContentType)
 	if kind == "" { // enmime then looks at nothing else; RFC 2183 does not ask for a type
-		if disposition, params, _, err := parseMediaType(p.Header.Get("Content-Disposition")); err == nil {
+		if disposition, params, _, err := mediaTypes("")(p.Header.Get("Content-Disposition")); err == nil {
 			p.Disposition, p.FileName = disposition, params["filename"]
 		}
 	}
@@ -157,6 +188,7 @@ func (c *collector) part(p *enmime.Part, depth int) error {
 
 // content takes the text of a part; of alternatives the plain one.
 func (c *collector) content(p *enmime.Part, kind string) {
+	c.foreign = c.foreign || c.parser == plain && (p.Charset == unstated || p.Charset == "") && !utf8.Valid(p.Content)
 	if kind != "text/html" {
 		c.add(p.Content)
 		return

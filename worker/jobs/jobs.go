@@ -2,8 +2,10 @@
 // (https://riverqueue.com/docs), and the small jobs that need no package of
 // their own: sweep and partitions.
 //
-// When PostgreSQL goes away River goes on trying; a job that ran meanwhile
-// and could not be marked as done is run again, so every job must bear that.
+// When PostgreSQL goes away River tries again in steps of up to a minute, and
+// for that long nothing would be scheduled after the server is back: so the
+// River client is replaced then. A job that ran meanwhile and could not be
+// marked as done is run again: every job must bear that.
 package jobs
 
 import (
@@ -13,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
@@ -23,6 +26,8 @@ import (
 
 const (
 	retryWait   = time.Second
+	pingEvery   = 2 * time.Second
+	pingTimeout = 3 * time.Second
 	softStop    = 10 * time.Second // for running jobs, at the end; then they are cancelled
 	hardStop    = 20 * time.Second
 	atOnce      = 16
@@ -97,20 +102,46 @@ func (r *Runner) work(ctx context.Context) error {
 	}
 	r.running.Store(true)
 	defer r.running.Store(false)
-	for {
+	r.attend(ctx, client, events)
+	// Running jobs may go on for a while; the next client must wait for them.
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStop)
+	defer cancel()
+	if err := client.Stop(stop); err != nil {
+		return fmt.Errorf("stop job queue: %w", err)
+	}
+	return nil
+}
+
+// attend counts what a client does until it has to end: with ctx, by itself,
+// or because PostgreSQL is back after it was away.
+func (r *Runner) attend(ctx context.Context, client *river.Client[pgx.Tx], events <-chan *river.Event) {
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	for away := false; ; {
 		select {
 		case e, ok := <-events:
 			if ok {
 				r.count(e)
 			}
+		case <-ping.C:
+			err := r.ping(ctx)
+			if err == nil && away {
+				r.Log.Info("PostgreSQL is back: job queue starts anew")
+				return
+			}
+			away = err != nil
 		case <-client.Stopped():
-			return nil
+			return
 		case <-ctx.Done():
-			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStop)
-			defer cancel()
-			return client.Stop(stop)
+			return
 		}
 	}
+}
+
+func (r *Runner) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return r.Pool.Ping(ctx)
 }
 
 func (r *Runner) config() *river.Config {

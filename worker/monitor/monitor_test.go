@@ -107,7 +107,7 @@ type rig struct {
 	stop    func()
 }
 
-func newRig(t *testing.T, c *pgtest.Cluster) *rig {
+func newRig(t *testing.T, c *pgtest.Cluster, edit ...func(*Monitor)) *rig {
 	t.Helper()
 	name := c.Database(t)
 	owner, err := pgxpool.ParseConfig(c.URL("understudy", name))
@@ -145,6 +145,9 @@ func newRig(t *testing.T, c *pgtest.Cluster) *rig {
 		Evidence: evidence.NewClient(socket), Interval: 100 * time.Millisecond, FastInterval: 30 * time.Millisecond, DrainDelay: time.Minute,
 		Detector: detect.Settings{Failures: 3, RecoverAfter: 500 * time.Millisecond, RecoverMax: 4 * time.Second, FlapWindow: time.Minute},
 		Log:      log, Metrics: NewMetrics(prometheus.NewRegistry())}
+	for _, f := range edit {
+		f(r.monitor)
+	}
 	wg.Go(func() { r.monitor.Run(ctx) })
 	return r
 }
@@ -226,7 +229,10 @@ func TestServerWide4xxAndTwoPrimaries(t *testing.T) {
 	r, a, b := newRig(t, cluster), newPrimary(t), newPrimary(t)
 	r.domain("example.test", directory.Automatic, a.address, b.address)
 	a.stop()
-	eventually(t, "one of two down", func() bool { h := r.health("example.test"); return h == "unreachable healthy " || h == "healthy unreachable " })
+	eventually(t, "one of two down", func() bool {
+		h := r.health("example.test")
+		return h == "unreachable healthy " || h == "healthy unreachable "
+	})
 	if s := r.state("example.test"); s != "normal" {
 		t.Errorf("with one primary left: %s", s)
 	}
@@ -285,7 +291,6 @@ func TestManualEmergencyStays(t *testing.T) {
 func TestEvidence(t *testing.T) {
 	t.Parallel()
 	r, p := newRig(t, cluster), newPrimary(t)
-	r.monitor.Metrics.domains.Set(0)
 	r.domain("example.test", directory.Automatic, p.address)
 	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	for range 50 { // greylisting
@@ -317,44 +322,12 @@ func TestEvidence(t *testing.T) {
 // the probes.
 func TestEvidenceWakes(t *testing.T) {
 	t.Parallel()
-	r, p := newRig(t, cluster), newPrimary(t)
-	r.stop()
-	r2 := *r.monitor
-	r2.Interval = time.Hour
-	r2.Metrics = NewMetrics(prometheus.NewRegistry())
-	r2.Evidence = &ringEvidence{ring: r.ring}
+	r, p := newRig(t, cluster, func(m *Monitor) { m.Interval = time.Hour }), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	cfg := r.store.Pool.Config().ConnConfig.Copy()
-	wg.Go(func() {
-		(&directory.Follower{Directory: r2.Directory, Config: cfg, Log: r2.Log}).Run(ctx) //nolint:errcheck
-	})
-	wg.Go(func() { r2.Run(ctx) })
 	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	p.stop()
 	r.ring.Add(evidence.Event{At: time.Now(), Domain: "example.test", Class: evidence.Fallback})
 	r.waitFor("example.test", "emergency failing")
-}
-
-// ringEvidence polls a ring without a socket between.
-type ringEvidence struct {
-	ring *evidence.Ring
-	c    *evidence.Client
-}
-
-func (e *ringEvidence) Poll(ctx context.Context) ([]evidence.Event, error) {
-	if e.c == nil {
-		dir, err := net.Listen("unix", "")
-		if err != nil {
-			return nil, err
-		}
-		go http.Serve(dir, e.ring) //nolint:errcheck,gosec // ends with the test process
-		e.c = evidence.NewClient(dir.Addr().String())
-	}
-	return e.c.Poll(ctx)
 }
 
 // TestDomainsComeAndGo: watchers follow the directory.

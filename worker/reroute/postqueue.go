@@ -200,8 +200,8 @@ func unexpected(err error) error {
 
 func inDomain(recipient, domain string) bool {
 	at := strings.LastIndexByte(recipient, '@')
-	if at < 0 {
-		return false
+	if at < 0 || strings.EqualFold(recipient[at+1:], domain) { // the usual cases, without the work
+		return at >= 0
 	}
 	d, err := address.Domain(recipient[at+1:])
 	return err == nil && d == domain

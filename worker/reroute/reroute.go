@@ -11,11 +11,12 @@
 // asked, two seconds are all it is given. When Postfix is down, postqueue
 // fails: the next round tries again, and at last River does. Mail that is
 // never flushed is not lost: Postfix retries it by itself. PostgreSQL down
-// ends the job with an error, and River tries again.
+// ends a round with an error, and River tries again.
 package reroute
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,17 +45,18 @@ type Config struct {
 	Metrics   prometheus.Registerer
 }
 
-// Worker is the River worker for job.Reroute.
+// Worker is the River worker for job.Reroute. A run is one round; between
+// rounds the job sleeps in River's table, so that one outage of many domains
+// does not keep any of them waiting for a first round.
 type Worker struct {
 	river.WorkerDefaults[job.Reroute]
 	Config
-	rounds  []time.Duration // when to flush, from the start of the job
 	metrics *metrics
 }
 
-// schedule is when the rounds begin: soon and often, then past qmgr's memory
-// of an address.
-var schedule = []time.Duration{0, time.Second, 5 * time.Second, 15 * time.Second, 35 * time.Second, time.Minute, 90 * time.Second, 2 * time.Minute}
+// rounds are when to flush, after the first time: soon and often, then past
+// qmgr's memory of an address.
+var rounds = []time.Duration{0, time.Second, 5 * time.Second, 15 * time.Second, 35 * time.Second, time.Minute, 90 * time.Second, 2 * time.Minute}
 
 const (
 	settled        = 35 * time.Second // qmgr's memory of an address is over by then
@@ -63,11 +65,11 @@ const (
 )
 
 // New returns a worker.
-func New(c Config) *Worker { return &Worker{Config: c, rounds: schedule, metrics: newMetrics(c.Metrics)} }
+func New(c Config) *Worker { return &Worker{Config: c, metrics: newMetrics(c.Metrics)} }
 
-// Timeout bounds the job: its last round begins after two minutes.
+// Timeout bounds a round.
 func (w *Worker) Timeout(*river.Job[job.Reroute]) time.Duration {
-	return schedule[len(schedule)-1] + catchUp + 2*commandTimeout + 10*time.Second
+	return catchUp + 2*commandTimeout + 10*time.Second
 }
 
 // NextRetry spaces the attempts after an error.
@@ -75,63 +77,64 @@ func (w *Worker) NextRetry(j *river.Job[job.Reroute]) time.Time {
 	return time.Now().Add(min(5*time.Second<<min(j.Attempt, 10), time.Minute))
 }
 
-// Work flushes until nothing of the domain is deferred any more, a newer
-// change of mode has its own job, or two minutes have passed.
+// Work makes one round, and sleeps until the next unless nothing of the
+// domain is deferred any more, a newer change of mode has its own job, or the
+// rounds are over.
 func (w *Worker) Work(ctx context.Context, j *river.Job[job.Reroute]) error {
 	domain := j.Args.Domain
 	if err := checkDomain(domain); err != nil {
 		return river.JobCancel(err)
 	}
 	state, err := w.Changes.Mode(ctx, domain)
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case state.Change > j.Args.Change:
+		w.Log.Info("re-routing left to a newer change of mode", "domain", domain, "change", j.Args.Change, "newest", state.Change)
 		return nil
 	}
-	if err != nil {
-		return err
+	round := min(snoozes(j), len(rounds)-1)
+	if round == 0 {
+		w.awaitPolicyd(ctx, state.Version)
 	}
-	w.awaitPolicyd(ctx, state.Version)
-	began := time.Now()
-	var left, rounds int
-	for _, at := range w.rounds {
-		if err := sleep(ctx, time.Until(began.Add(at))); err != nil {
+	deferred, active, err := w.round(ctx, domain)
+	last := round == len(rounds)-1
+	switch {
+	case err != nil:
+		w.metrics.failures.Inc()
+		if last {
 			return err
 		}
-		newest, over := w.superseded(ctx, j.Args)
-		if over {
-			w.Log.Info("re-routing left to a newer change of mode", "domain", domain, "change", j.Args.Change, "newest", newest)
-			return nil
-		}
-		rounds++
-		var active int
-		if left, active, err = w.round(ctx, domain); err != nil {
-			w.metrics.failures.Inc()
-			w.Log.Warn("re-routing of deferred mail: this round failed", "domain", domain, "round", rounds, "error", err)
-			continue
-		}
-		if left == 0 && (active == 0 || at >= settled) {
-			break
-		}
+		w.Log.Warn("re-routing of deferred mail: this round failed", "domain", domain, "round", round+1, "error", err)
+	case last, deferred == 0 && (active == 0 || rounds[round] >= settled):
+		w.metrics.seconds.Observe(time.Since(j.Args.At).Seconds())
+		w.Log.Info("deferred mail re-routed", "domain", domain, "mode", state.Mode, "rounds", round+1, "deferred", deferred)
+		return nil
 	}
-	w.metrics.seconds.Observe(time.Since(j.Args.At).Seconds())
-	w.Log.Info("deferred mail re-routed", "domain", domain, "mode", state.Mode, "rounds", rounds, "deferred", left)
-	return err
+	return river.JobSnooze(rounds[round+1] - rounds[round])
 }
 
-// round flushes once, and tells how many recipients of the domain were
-// deferred and active before: after it they may be on their way.
+// round flushes, and tells how many recipients of the domain are deferred and
+// active then.
 func (w *Worker) round(ctx context.Context, domain string) (deferred, active int, err error) {
-	if deferred, active, err = w.queued(ctx, domain); err != nil || deferred == 0 {
-		return deferred, active, err
-	}
 	w.metrics.flushes.Inc()
-	return deferred, active, w.flush(ctx, domain)
+	if err := w.flush(ctx, domain); err != nil {
+		return 0, 0, err
+	}
+	return w.queued(ctx, domain)
 }
 
-// superseded reports whether the mode changed again since. When PostgreSQL
-// cannot say, the job goes on: a flush too many does no harm.
-func (w *Worker) superseded(ctx context.Context, a job.Reroute) (newest int64, yes bool) {
-	state, err := w.Changes.Mode(ctx, a.Domain)
-	return state.Change, errors.Is(err, store.ErrNotFound) || err == nil && state.Change > a.Change
+// snoozes is how often River has put the job off before: the rounds made.
+func snoozes(j *river.Job[job.Reroute]) int {
+	var m struct {
+		Snoozes int `json:"snoozes"`
+	}
+	if err := json.Unmarshal(j.Metadata, &m); err != nil {
+		return 0
+	}
+	return max(m.Snoozes, 0)
 }
 
 // checkDomain refuses what must not become an argument of a command.

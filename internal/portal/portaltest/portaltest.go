@@ -5,6 +5,7 @@ package portaltest
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -63,11 +64,8 @@ func Start(tb testing.TB, mailboxes ...string) *Server {
 	s.write("masters", masterUser+":{PLAIN}"+masterPassword+"\n")
 	s.write("dovecot.conf", strings.NewReplacer("@DIR@", dir, "@UID@", strconv.Itoa(mailUID), "@KEY@", apiKey,
 		"@LMTP_PORT@", port(s.LMTP), "@IMAP_PORT@", port(s.Config.IMAPAddress), "@HTTP_PORT@", port(s.Config.DoveadmURL)).Replace(template))
-	for name, mode := range map[string]os.FileMode{"": 0o755, "mail": 0o755} {
-		if err := os.MkdirAll(filepath.Join(dir, name), mode); err == nil {
-			err = os.Chmod(filepath.Join(dir, name), mode)
-		}
-		if err != nil {
+	for _, d := range []string{dir, filepath.Join(dir, "mail")} {
+		if err := errors.Join(os.MkdirAll(d, 0o755), os.Chmod(d, 0o755)); err != nil {
 			tb.Fatal(err)
 		}
 	}

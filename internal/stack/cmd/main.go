@@ -139,7 +139,7 @@ func status(dir string) error {
 		return err
 	}
 	var dead []string
-	for _, c := range stack.Components() {
+	for _, c := range s.Components() {
 		state := "runs"
 		if !s.Running(c) {
 			state = "does not run"

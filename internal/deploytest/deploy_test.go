@@ -1,0 +1,219 @@
+//go:build deploy
+
+package deploytest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+func TestDebian12WithoutSystemd(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, system{release: "bookworm"})
+	t.Run("refuses a wrong type", m.refusesWrongType)
+	t.Run("check mode", m.checkMode)
+	t.Run("deploy", m.deployTwice)
+	t.Run("use", m.use)
+}
+
+func TestDebian12(t *testing.T) {
+	t.Parallel()
+	newMachine(t, system{release: "bookworm", systemd: true}).withSystemd(t)
+}
+
+func TestDebian13(t *testing.T) {
+	t.Parallel()
+	newMachine(t, system{release: "trixie", systemd: true}).withSystemd(t)
+}
+
+func (m *machine) withSystemd(t *testing.T) {
+	t.Run("deploy", m.deployTwice)
+	t.Run("use", m.use)
+	t.Run("killed services come back", m.killServices)
+	t.Run("without PostgreSQL", m.withoutPostgreSQL)
+	t.Run("boots again", m.bootAgain)
+}
+
+// services and the ports of their health endpoints.
+var services = map[string]int{"milter": 9701, "policyd": 9702, "dovecot-auth": 9703, "worker": 9704, "admin": 9705}
+
+// refusesWrongType: the roles' argument specifications are applied before
+// anything is changed.
+func (m *machine) refusesWrongType(t *testing.T) {
+	for _, arg := range []string{"dovecot_imap_port=imap", "postfix_reentry_port=none", "understudy_drain_concurrency=many", "postgresql_port=x"} {
+		out, _, err := m.playbook(t, "-e", arg)
+		name, _, _ := strings.Cut(arg, "=")
+		if err == nil || !strings.Contains(out, name) || !strings.Contains(out, "Validation of arguments failed") {
+			t.Errorf("%s: %v, want a refusal\n%s", arg, err, out)
+		}
+		if strings.Contains(out, "changed: [mx]") {
+			t.Errorf("%s: changed something before", arg)
+		}
+	}
+}
+
+// checkMode: on a bare machine it tells what would be installed.
+func (m *machine) checkMode(t *testing.T) {
+	out, changed := m.deploy(t, "--check")
+	if changed == 0 || !strings.Contains(out, "Understudy was never deployed here") {
+		t.Errorf("changed=%d\n%s", changed, out)
+	}
+	if _, err := m.try("", "test ! -e /etc/postfix && test ! -e /etc/understudy"); err != nil {
+		t.Error("check mode changed the machine")
+	}
+}
+
+func (m *machine) deployTwice(t *testing.T) {
+	first, _ := m.deploy(t)
+	second, changed := m.deploy(t)
+	if changed != 0 {
+		t.Errorf("the second run changed %d tasks:\n%s", changed, second)
+	}
+	if check, changed := m.deploy(t, "--check", "--diff"); changed != 0 {
+		t.Errorf("check mode would change %d tasks:\n%s", changed, check)
+	}
+	for _, name := range []string{"database-understudy", "database-understudy_app", "database-understudy_mail", "database-understudy_auth", "doveadm-api-key", "portal-master"} {
+		secret := m.exec(t, "", "cat /etc/understudy/secrets/"+name)
+		if len(secret) < 32 {
+			t.Errorf("%s has %d characters", name, len(secret))
+		}
+		if strings.Contains(first+second, secret) {
+			t.Errorf("Ansible printed %s", name)
+		}
+		if out, err := m.try("", "grep -rlF "+secret+" /var/log"); err == nil {
+			t.Errorf("%s stands in %s", name, out)
+		}
+	}
+}
+
+// address and password of the one mailbox.
+const (
+	ana      = "ana@example.test"
+	password = "correct horse battery staple"
+)
+
+// use provisions a domain and sends mail through an outage of its primary.
+func (m *machine) use(t *testing.T) {
+	m.allUp(t)
+	m.exec(t, "", "understudy-admin domain add example.test --primary 127.0.0.1:2525") // nobody is there
+	m.exec(t, password+"\n", "understudy-admin mailbox add "+ana+" --password-stdin")
+
+	// The primary is down and nobody switched: the message is accepted, archived, and waits.
+	before := message("before-"+m.release, "someone@elsewhere.test", ana)
+	wait(t, "mail accepted", 30*time.Second, func() error { return m.send("someone@elsewhere.test", ana, before) })
+	wait(t, "archive", 10*time.Second, func() error { return m.inArchive(ana, before) })
+	wait(t, "deferral", 30*time.Second, func() error {
+		if out := m.exec(t, "", "postqueue -p"); !strings.Contains(out, "refused") {
+			return errors.New(out)
+		}
+		return nil
+	})
+
+	// The switch: what waits is sent to the portal by the worker, long before Postfix would have tried again.
+	m.exec(t, "", "understudy-admin mode example.test emergency --reason test")
+	wait(t, "queued mail in the portal", 45*time.Second, func() error { return m.inInbox(ana, password, "before-"+m.release) })
+
+	during := message("during-"+m.release, "someone@elsewhere.test", ana)
+	if err := m.send("someone@elsewhere.test", ana, during); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "mail in the portal", 15*time.Second, func() error { return m.inInbox(ana, password, "during-"+m.release) })
+	if err := m.inArchive(ana, during); err != nil {
+		t.Error(err)
+	}
+
+	own := message("own-"+m.release, ana, ana)
+	if err := m.submit(ana, password, ana, own); err != nil {
+		t.Fatalf("submission: %v", err)
+	}
+	wait(t, "submitted mail in the portal", 15*time.Second, func() error { return m.inInbox(ana, password, "own-"+m.release) })
+
+	var refused *smtp.SMTPError
+	if err := m.send("someone@elsewhere.test", "nobody@example.test", during); !errors.As(err, &refused) || refused.Code != 550 {
+		t.Errorf("unregistered recipient in emergency: %v, want 550", err)
+	}
+	if err := m.send("someone@elsewhere.test", "someone@other.test", during); !errors.As(err, &refused) || refused.Code/100 != 5 {
+		t.Errorf("relaying: %v, want 5xx", err)
+	}
+	wait(t, "archive index", 30*time.Second, func() error {
+		if out := m.exec(t, "", "understudy-admin archive search --domain example.test"); strings.Count(out, "-"+m.release) < 3 {
+			return errors.New(out)
+		}
+		return nil
+	})
+	m.exec(t, "", `zstd -dc /var/lib/understudy/archive/open/*.tar.zst | tar -t | grep -q '\.eml$'`)
+}
+
+// allUp waits until every port answers and every service says that it is well.
+func (m *machine) allUp(t *testing.T) {
+	t.Helper()
+	for _, port := range []int{25, 465, 587, 143, 993, 110, 995, 9700, 10026, 8180} {
+		wait(t, fmt.Sprintf("port %d", port), 30*time.Second, func() error {
+			c, err := m.dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				return err
+			}
+			return c.Close()
+		})
+	}
+	for name, port := range services {
+		wait(t, "health of "+name, 30*time.Second, func() error { return m.healthy(port) })
+	}
+}
+
+// killServices: systemd starts again what dies.
+func (m *machine) killServices(t *testing.T) {
+	for name, port := range services {
+		unit := "understudy-" + name
+		pid := m.exec(t, "", "systemctl show -P MainPID "+unit)
+		m.exec(t, "", "kill -9 "+pid)
+		wait(t, unit, 20*time.Second, func() error {
+			now := m.exec(t, "", "systemctl show -P MainPID "+unit)
+			if now == pid || now == "0" {
+				return fmt.Errorf("main process %s, killed %s", now, pid)
+			}
+			return m.healthy(port)
+		})
+	}
+	m.stillWorks(t, "killed-"+m.release)
+}
+
+// withoutPostgreSQL: the mail services start from the directory on disk.
+func (m *machine) withoutPostgreSQL(t *testing.T) {
+	m.exec(t, "", "systemctl stop postgresql postgresql@*")
+	m.exec(t, "", "systemctl restart understudy-milter understudy-policyd understudy-dovecot-auth")
+	for _, name := range []string{"milter", "policyd", "dovecot-auth"} {
+		wait(t, "health of "+name, 20*time.Second, func() error { return m.healthy(services[name]) })
+	}
+	m.stillWorks(t, "database-"+m.release)
+	m.exec(t, "", "systemctl start postgresql")
+	m.allUp(t)
+}
+
+// bootAgain: after a shutdown and a boot all is up, without Ansible.
+func (m *machine) bootAgain(t *testing.T) {
+	m.stop(t)
+	m.start(t)
+	m.allUp(t)
+	m.stillWorks(t, "booted-"+m.release)
+	if out := m.exec(t, "", "systemctl list-units --failed --no-legend --plain 'understudy-*' 'postfix*' dovecot.service 'postgresql*'"); out != "" {
+		t.Errorf("failed units:\n%s", out)
+	}
+}
+
+// stillWorks sends a message from outside and one by submission.
+func (m *machine) stillWorks(t *testing.T, token string) {
+	t.Helper()
+	wait(t, "mail accepted", 20*time.Second, func() error {
+		return m.send("someone@elsewhere.test", ana, message(token, "someone@elsewhere.test", ana))
+	})
+	wait(t, "submission", 20*time.Second, func() error { return m.submit(ana, password, ana, message("own-"+token, ana, ana)) })
+	for _, token := range []string{token, "own-" + token} {
+		wait(t, "mail in the portal", 20*time.Second, func() error { return m.inInbox(ana, password, token) })
+	}
+}

@@ -1,0 +1,198 @@
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/riverqueue/river"
+
+	"understudy/internal/job"
+	"understudy/internal/pgtest"
+	"understudy/internal/store"
+)
+
+// counter works re-route jobs by counting them, and blocks those of domain
+// "block".
+type counter struct {
+	river.WorkerDefaults[job.Reroute]
+	done    atomic.Int32
+	blocked atomic.Int32
+	release chan struct{}
+}
+
+func (c *counter) Work(ctx context.Context, j *river.Job[job.Reroute]) error {
+	if j.Args.Domain == "block" {
+		c.blocked.Add(1)
+		select {
+		case <-c.release:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	c.done.Add(1)
+	return nil
+}
+
+// sweeper counts sweeps.
+type sweeper struct {
+	river.WorkerDefaults[job.Sweep]
+	runs atomic.Int32
+}
+
+func (s *sweeper) Work(context.Context, *river.Job[job.Sweep]) error { s.runs.Add(1); return nil }
+
+func newStore(t *testing.T, c *pgtest.Cluster) *store.Store {
+	t.Helper()
+	name := c.Database(t)
+	owner, err := pgxpool.ParseConfig(c.URL("understudy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Migrate(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := pgxpool.ParseConfig(c.URL("understudy_app", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func start(t *testing.T, s *store.Store, c *counter, sw *sweeper) (r *Runner, stop func()) {
+	t.Helper()
+	workers := river.NewWorkers()
+	river.AddWorker(workers, c)
+	river.AddWorker(workers, sw)
+	river.AddWorker(workers, &Partitions{Store: s})
+	r = &Runner{Pool: s.Pool, Store: s, ID: "test-worker", Workers: workers, SweepInterval: time.Second, Longest: time.Hour,
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Run(ctx) })
+	return r, func() { cancel(); wg.Wait() }
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(120 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// TestJobsAcrossAnOutage: the server goes away and comes back; jobs of before
+// and after are worked, periodic ones go on.
+func TestJobsAcrossAnOutage(t *testing.T) {
+	t.Parallel()
+	own, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { own.Remove() })
+	s := newStore(t, own)
+	c, sw := &counter{}, &sweeper{}
+	r, stop := start(t, s, c, sw)
+	defer stop()
+	insert := func(domain string) { // not before the server is back
+		eventually(t, "insert", func() bool { return s.Enqueue(t.Context(), job.Reroute{Domain: domain, At: time.Now()}, nil) == nil })
+	}
+	insert("a.test")
+	eventually(t, "the first job", func() bool { return c.done.Load() == 1 })
+	eventually(t, "sweeps", func() bool { return sw.runs.Load() > 1 })
+	eventually(t, "partitions", func() bool {
+		var n int
+		err := s.Pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_inherits WHERE inhparent = 'message'::regclass`).Scan(&n)
+		return err == nil && n == daysAhead+1
+	})
+	insert("late.test")
+	if err := own.StopServer(); err != nil {
+		t.Fatal(err)
+	}
+	down := time.Now()
+	eventually(t, "some seconds without PostgreSQL", func() bool { return time.Since(down) > 65*time.Second })
+	if err := own.StartServer(); err != nil {
+		t.Fatal(err)
+	}
+	before := sw.runs.Load()
+	insert("b.test")
+	eventually(t, "jobs of before and after", func() bool { return c.done.Load() >= 3 })
+	eventually(t, "sweeps again", func() bool { return sw.runs.Load() > before+1 })
+	if !r.Running() || testutil.ToFloat64(r.results.WithLabelValues("reroute", "done")) == 0 {
+		t.Error("not running, or nothing counted")
+	}
+}
+
+// TestKilledWorkersJobsRunAgain: a job that was running when its worker was
+// killed is not left until it counts as stuck.
+func TestKilledWorkersJobsRunAgain(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, cluster)
+	c := &counter{release: make(chan struct{})}
+	if err := s.Enqueue(t.Context(), job.Reroute{Domain: "a.test"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	// What a killed worker leaves behind.
+	_, err := s.Pool.Exec(t.Context(), `UPDATE river_job SET state = 'running', attempt = max_attempts, attempted_at = now(), attempted_by = '{other,test-worker}'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Enqueue(t.Context(), job.Reroute{Domain: "another worker's"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Pool.Exec(t.Context(), `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = '{test-worker,other}' WHERE state = 'available'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stop := start(t, s, c, &sweeper{})
+	defer stop()
+	eventually(t, "the job", func() bool { return c.done.Load() == 1 })
+	var state string
+	if err := s.Pool.QueryRow(t.Context(), `SELECT state FROM river_job WHERE args ->> 'domain' = 'another worker''s'`).Scan(&state); err != nil || state != "running" {
+		t.Errorf("another worker's job: %s, %v", state, err)
+	}
+}
+
+// TestShutdownLetsJobsEnd: a running job is finished.
+func TestShutdownLetsJobsEnd(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, cluster)
+	c := &counter{release: make(chan struct{})}
+	_, stop := start(t, s, c, &sweeper{})
+	if err := s.Enqueue(t.Context(), job.Reroute{Domain: "block"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the job to run", func() bool { return c.blocked.Load() == 1 })
+	ended := make(chan struct{})
+	go func() { defer close(ended); stop() }()
+	close(c.release)
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("does not end")
+	}
+	if c.done.Load() != 1 {
+		t.Error("the job was not finished")
+	}
+}
+
+var cluster *pgtest.Cluster
+
+func TestMain(m *testing.M) { pgtest.Main(m, &cluster) }
