@@ -24,7 +24,9 @@ systemd-nspawn --quiet --boot --directory="$ROOT" --machine="$NAME" --register=n
 nspawn=$!
 cat <&3 >/dev/null
 kill -TERM $nspawn
-wait $nspawn
+n=0
+while kill -0 $nspawn 2>/dev/null && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.2; done
+kill -KILL $nspawn 2>/dev/null || :
 `
 
 // startSystemd boots with systemd as PID 1.

@@ -184,7 +184,7 @@ const drainConcurrency = 4
 func (s *Story) archiveText(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
-	segments, err := filepath.Glob(filepath.Join(s.info.Archive, "*", "*"))
+	segments, err := filepath.Glob(filepath.Join(s.info.Archive, "*", "[0-9]*.tar.zst"))
 	if err != nil || len(segments) == 0 {
 		t.Fatalf("no segments in %s: %v", s.info.Archive, err)
 	}

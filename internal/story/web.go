@@ -57,7 +57,7 @@ func (w *website) post(ctx context.Context, path string, form url.Values) (strin
 		return "", err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s: %.300s", path, resp.Status, body)
+		return "", fmt.Errorf("%s: %s: %.4000s", path, resp.Status, body)
 	}
 	return string(body), nil
 }

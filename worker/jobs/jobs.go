@@ -107,7 +107,11 @@ func (r *Runner) work(ctx context.Context) error {
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStop)
 	defer cancel()
 	if err := client.Stop(stop); err != nil {
-		return fmt.Errorf("stop job queue: %w", err)
+		r.Log.Error("a job does not end when it should", "error", err)
+		select {
+		case <-client.Stopped():
+		case <-ctx.Done():
+		}
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func start(t *testing.T, s *store.Store, c *counter, sw *sweeper) (r *Runner, st
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(120 * time.Second)
+	deadline := time.After(60 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
@@ -127,7 +127,7 @@ func TestJobsAcrossAnOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	down := time.Now()
-	eventually(t, "some seconds without PostgreSQL", func() bool { return time.Since(down) > 65*time.Second })
+	eventually(t, "some seconds without PostgreSQL", func() bool { return time.Since(down) > 5*time.Second })
 	if err := own.StartServer(); err != nil {
 		t.Fatal(err)
 	}
