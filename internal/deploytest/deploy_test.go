@@ -116,7 +116,7 @@ func (m *machine) use(t *testing.T) {
 
 	// The switch: what waits is sent to the portal by the worker, long before Postfix would have tried again.
 	m.exec(t, "", "understudy-admin mode example.test emergency --reason test")
-	wait(t, "queued mail in the portal", 45*time.Second, func() error { return m.inInbox(ana, password, "before-"+m.release) })
+	wait(t, "queued mail in the portal", 75*time.Second, func() error { return m.inInbox(ana, password, "before-"+m.release) })
 
 	during := message("during-"+m.release, "someone@elsewhere.test", ana)
 	if err := m.send("someone@elsewhere.test", ana, during); err != nil {

@@ -22,7 +22,9 @@ func (s *Store) LockDrain(ctx context.Context, domain string) (release func(), o
 	release = func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		conn.Close(ctx) //nolint:errcheck // the server frees the lock with the connection
+		// The server frees the lock with the connection, but in its own time.
+		conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`) //nolint:errcheck // best effort
+		conn.Close(ctx)                                   //nolint:errcheck // best effort
 	}
 	// 7526843 is Understudy's number among advisory locks; 1 (the directory) is taken.
 	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(7526843, hashtext('drain ' || $1))`, domain).Scan(&ok)
