@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"understudy/internal/password"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
+	"understudy/internal/store/storetest"
 )
 
 var cluster *pgtest.Cluster
@@ -59,20 +59,7 @@ type testSite struct {
 
 func newTestSite(t *testing.T, c *pgtest.Cluster) *testSite {
 	t.Helper()
-	name := c.Database(t)
-	ctx := t.Context()
-	owner, err := pgxpool.ParseConfig(c.URL("understudy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(context.WithoutCancel(ctx), owner); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := pgxpool.ParseConfig(c.URL("understudy_app", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := serveSite(t, cfg)
+	s := serveSite(t, storetest.Config(t, c, storetest.Database(t, c)))
 	fill(t, s.Store)
 	return s
 }

@@ -16,27 +16,28 @@ import (
 	"time"
 )
 
-// programs builds the services once.
-var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "understudy-deploytest-bin-")
-	if err != nil {
-		return "", err
-	}
-	for _, name := range []string{"milter", "policyd", "dovecot-auth", "worker", "admin"} {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "understudy-"+name), "./"+name)
+// programDirectory is where the services are built, once.
+var programDirectory string
+
+var build = sync.OnceValue(func() error {
+	for name := range services {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(programDirectory, "understudy-"+name), "./"+name)
 		cmd.Dir = repoRoot
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("build %s: %w\n%s", name, err, out)
+			return fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
 	}
-	return dir, nil
+	return nil
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, _ := programs(); dir != "" {
-		os.RemoveAll(dir)
+	var err error
+	if programDirectory, err = os.MkdirTemp("", "understudy-deploytest-bin-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	os.RemoveAll(programDirectory)
 	os.Exit(code)
 }
 
@@ -46,8 +47,7 @@ var recap = regexp.MustCompile(`(?m)^mx +: ok=(\d+) +changed=(\d+) +unreachable=
 // and how many tasks changed something.
 func (m *machine) playbook(t *testing.T, args ...string) (string, int, error) {
 	t.Helper()
-	bin, err := programs()
-	if err != nil {
+	if err := build(); err != nil {
 		t.Fatal(err)
 	}
 	inventory := filepath.Join(filepath.Dir(m.root), "inventory.yml")
@@ -61,7 +61,7 @@ func (m *machine) playbook(t *testing.T, args ...string) (string, int, error) {
       ansible_python_interpreter: /usr/bin/python3
       understudy_binaries_directory: %s
       postfix_hostname: mx.example.net
-`, m.root, m.wrapper, bin)
+`, m.root, m.wrapper, programDirectory)
 	if err := os.WriteFile(inventory, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 	"understudy/internal/address"
 	"understudy/internal/directory"
 	"understudy/internal/pgtest"
-	"understudy/internal/store"
+	"understudy/internal/store/storetest"
 )
 
 var cluster *pgtest.Cluster
@@ -40,14 +40,8 @@ type database struct {
 
 func newDatabase(t *testing.T, c *pgtest.Cluster) *database {
 	t.Helper()
-	db := &database{t: t, cluster: c, name: c.Database(t)}
-	owner, err := pgxpool.ParseConfig(c.URL("understudy", db.name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
+	db := &database{t: t, cluster: c, name: storetest.Database(t, c)}
+	var err error
 	if db.pool, err = pgxpool.New(t.Context(), c.URL("understudy_app", db.name)); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -34,6 +35,8 @@ type Cluster struct {
 	bin       string
 	cred      *syscall.Credential
 	databases atomic.Int64
+	template  sync.Once // makes the database that Migrated copies
+	failed    error     // of making it
 }
 
 // Main runs a package's tests with a cluster: call it from TestMain with the
@@ -141,20 +144,48 @@ func (c *Cluster) URL(role, database string) string {
 func (c *Cluster) Database(tb testing.TB) string {
 	tb.Helper()
 	name := fmt.Sprintf("test_%d", c.databases.Add(1))
-	for _, sql := range []string{"CREATE DATABASE " + name + " OWNER understudy"} {
-		if err := c.exec("postgres", sql); err != nil {
-			tb.Fatalf("%s: %v", sql, err)
-		}
-	}
-	if err := c.exec(name, "ALTER SCHEMA public OWNER TO understudy"); err != nil {
+	if err := c.create(name, "template1"); err != nil {
 		tb.Fatal(err)
 	}
+	c.dropAtEnd(tb, name)
+	return name
+}
+
+// Migrated is Database with the schema that migrate makes, given the URL of
+// the schema's owner. It runs once for a cluster; each test gets a copy.
+func (c *Cluster) Migrated(tb testing.TB, migrate func(url string) error) string {
+	tb.Helper()
+	const template = "migrated"
+	c.template.Do(func() {
+		if c.failed = c.create(template, "template1"); c.failed == nil {
+			c.failed = migrate(c.URL("understudy", template))
+		}
+	})
+	if c.failed != nil {
+		tb.Fatal("make the template database: ", c.failed)
+	}
+	name := fmt.Sprintf("test_%d", c.databases.Add(1))
+	if err := c.create(name, template); err != nil {
+		tb.Fatal(err)
+	}
+	c.dropAtEnd(tb, name)
+	return name
+}
+
+func (c *Cluster) create(name, template string) error {
+	// FILE_COPY is the fast strategy for a small template with fsync off.
+	if err := c.exec("postgres", fmt.Sprintf("CREATE DATABASE %s OWNER understudy TEMPLATE %s STRATEGY file_copy", name, template)); err != nil {
+		return fmt.Errorf("create database %s: %w", name, err)
+	}
+	return c.exec(name, "ALTER SCHEMA public OWNER TO understudy")
+}
+
+func (c *Cluster) dropAtEnd(tb testing.TB, name string) {
 	tb.Cleanup(func() {
 		if err := c.exec("postgres", "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			tb.Logf("drop %s: %v", name, err)
 		}
 	})
-	return name
 }
 
 func (c *Cluster) exec(database, sql string) error {

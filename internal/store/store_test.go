@@ -19,8 +19,13 @@ func TestMain(m *testing.M) { pgtest.Main(m, &cluster) }
 // worker and admin.
 func newStore(t *testing.T) *Store {
 	t.Helper()
-	name := cluster.Database(t)
-	migrate(t, name)
+	name := cluster.Migrated(t, func(url string) error {
+		owner, err := pgxpool.ParseConfig(url)
+		if err == nil {
+			_, err = Migrate(context.Background(), owner)
+		}
+		return err
+	})
 	cfg, err := pgxpool.ParseConfig(cluster.URL("understudy_app", name))
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 	"understudy/internal/portal"
 	"understudy/internal/portal/portaltest"
 	"understudy/internal/store"
+	"understudy/internal/store/storetest"
 )
 
 const (
@@ -58,15 +59,8 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, portal: portaltest.Start(t, ana, bruno, carla), primary: postfixtest.Start(t, postfixtest.Options{}),
 		dir: directory.New(), registry: prometheus.NewRegistry(), log: &lockedBuffer{}}
-	name := cluster.Database(t)
+	name := storetest.Database(t, cluster)
 	w.url = cluster.URL("understudy_app", name)
-	owner, err := pgxpool.ParseConfig(cluster.URL("understudy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
 	w.store = openStore(t, w.url)
 	w.exec(`INSERT INTO domain (name, primaries, activation) VALUES ($1, $2, 'automatic')`, domain, []string{w.primary.SMTP})
 	for _, m := range []string{ana, bruno, carla} {

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/riverqueue/river"
@@ -16,6 +15,7 @@ import (
 	"understudy/internal/job"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
+	"understudy/internal/store/storetest"
 )
 
 // counter works re-route jobs by counting them, and blocks those of domain
@@ -50,24 +50,7 @@ func (s *sweeper) Work(context.Context, *river.Job[job.Sweep]) error { s.runs.Ad
 
 func newStore(t *testing.T, c *pgtest.Cluster) *store.Store {
 	t.Helper()
-	name := c.Database(t)
-	owner, err := pgxpool.ParseConfig(c.URL("understudy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := pgxpool.ParseConfig(c.URL("understudy_app", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := store.New(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
+	return storetest.Open(t, c)
 }
 
 func start(t *testing.T, s *store.Store, c *counter, sw *sweeper) (r *Runner, stop func()) {

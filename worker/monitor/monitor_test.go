@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -20,6 +19,7 @@ import (
 	"understudy/internal/observe"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
+	"understudy/internal/store/storetest"
 	"understudy/worker/detect"
 	"understudy/worker/probe"
 )
@@ -109,30 +109,16 @@ type rig struct {
 
 func newRig(t *testing.T, c *pgtest.Cluster, edit ...func(*Monitor)) *rig {
 	t.Helper()
-	name := c.Database(t)
-	owner, err := pgxpool.ParseConfig(c.URL("understudy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := pgxpool.ParseConfig(c.URL("understudy_app", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, ring: evidence.NewRing()}
-	if r.store, err = store.New(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.store.Close)
+	r := &rig{t: t, ring: evidence.NewRing(), store: storetest.Open(t, c)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
 	r.stop = func() { cancel(); wg.Wait() }
 	t.Cleanup(r.stop)
 	dir := directory.New()
 	log := slog.New(slog.DiscardHandler)
-	wg.Go(func() { (&directory.Follower{Directory: dir, Config: cfg.ConnConfig.Copy(), Log: log}).Run(ctx) }) //nolint:errcheck
+	wg.Go(func() {
+		(&directory.Follower{Directory: dir, Config: r.store.Pool.Config().ConnConfig.Copy(), Log: log}).Run(ctx)
+	}) //nolint:errcheck
 	socket := filepath.Join(t.TempDir(), "control")
 	l, err := net.Listen("unix", socket)
 	if err != nil {

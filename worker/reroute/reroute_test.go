@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
@@ -29,6 +28,7 @@ import (
 	"understudy/internal/job"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
+	"understudy/internal/store/storetest"
 )
 
 const domain = "example.test"
@@ -52,23 +52,7 @@ queue_run_delay = 1h
 
 func openStore(t *testing.T) *store.Store {
 	t.Helper()
-	name := cluster.Database(t)
-	owner, err := pgxpool.ParseConfig(cluster.URL("understudy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := pgxpool.ParseConfig(cluster.URL("understudy_app", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := store.New(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := storetest.Open(t, cluster)
 	if _, err := s.Pool.Exec(t.Context(), `INSERT INTO domain (name, primaries, activation) VALUES ($1, '{127.0.0.1:25}', 'automatic')`, domain); err != nil {
 		t.Fatal(err)
 	}
