@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +38,8 @@ func TestFailModes(t *testing.T) {
 		{"admin without PostgreSQL says so", adminWithoutPostgres},
 		{"admin gone: mail is not affected", adminGone},
 		{"portal gone in an emergency: mail waits in the queue", portalGone},
+		{"portal disk full in an emergency: mail waits in the queue", portalDiskFull},
+		{"state disk full: services go on and take changes", stateDiskFull},
 	}
 	for _, row := range rows {
 		if !t.Run(row.name, func(t *testing.T) { row.show(t, s, st) }) {
@@ -266,5 +271,101 @@ func portalGone(t *testing.T, s *Story, st *stack.Stack) {
 	}
 	if err := s.atPrimary(ctx, l); err != nil {
 		t.Error(err)
+	}
+}
+
+// fullDisk covers a directory with a tiny file system that has no room left,
+// until the returned function or the test's end uncovers it.
+func fullDisk(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	mounted := true
+	free = func() {
+		if mounted {
+			mounted = false
+			if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(free)
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := os.Chown(dir, int(stat.Uid), int(stat.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("filling %s: %v", dir, err)
+	}
+	return free
+}
+
+func portalDiskFull(t *testing.T, s *Story, st *stack.Stack) {
+	ctx := t.Context()
+	if _, err := s.cli(ctx, "mode", s.info.Domain, "emergency", "--reason", "fail-mode test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.refusesUnregistered(ctx); err != nil {
+		t.Fatal(err)
+	}
+	free := fullDisk(t, filepath.Join(st.Dir(), "dovecot", "mail"))
+	l := newLetter("stranger@internet.test", s.user(2).Address, t.Name())
+	if err := send(s.info.SMTP, l.from, []string{l.to}, l.text); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.deferred(ctx, l.to); err != nil {
+		t.Error(err)
+	}
+	free()
+	if err := shell(ctx, fmt.Sprintf("postqueue -c %s -f", s.info.PostfixConfig)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.inPortal(ctx, s.user(2), l); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.cli(ctx, "mode", s.info.Domain, "normal", "--reason", "fail-mode test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.atPrimary(ctx, l); err != nil {
+		t.Error(err)
+	}
+}
+
+func stateDiskFull(t *testing.T, s *Story, st *stack.Stack) {
+	for _, service := range []string{"policyd", "dovecot-auth"} {
+		fullDisk(t, filepath.Join(st.Dir(), "state", service))
+	}
+	// A change arrives although it cannot be saved: the new alias is known and its mail is taken.
+	alias := "alias-of-ana@" + s.info.Domain
+	if _, err := s.cli(t.Context(), "alias", "add", alias, s.user(0).Address); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.cli(t.Context(), "mode", s.info.Domain, "emergency", "--reason", "fail-mode test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.refusesUnregistered(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l := newLetter("stranger@internet.test", alias, t.Name())
+	if err := send(s.info.SMTP, l.from, []string{l.to}, l.text); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.inPortal(t.Context(), s.user(0), l); err != nil {
+		t.Error(err)
+	}
+	for _, service := range []string{"policyd", "dovecot-auth"} {
+		waitFor(t, service+"'s word that it cannot save its directory", func() error {
+			log, err := os.ReadFile(filepath.Join(st.Dir(), "log", service+".log"))
+			if err == nil && !strings.Contains(string(log), "directory not saved") {
+				err = errors.New("not in its log")
+			}
+			return err
+		})
 	}
 }
