@@ -11,44 +11,6 @@
 // Dovecot says [UNAVAILABLE] and LMTP 451, and Postfix 454.
 package main
 
-import (
-	"context"
-	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
+import "understudy/internal/daemon"
 
-	"understudy/internal/config"
-	"understudy/internal/observe"
-)
-
-func main() { os.Exit(command()) }
-
-// command returns the exit status: 0, 1 if something went wrong, 2 for wrong
-// usage (which package flag exits with by itself).
-func command() int {
-	file := flag.String("config", "", "configuration `file`")
-	check := flag.Bool("check", false, "only check the configuration")
-	flag.Parse()
-	if *file == "" || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: understudy-dovecot-auth -config FILE [-check]")
-		return 2
-	}
-	cfg := defaultConfig()
-	if err := config.Load(*file, cfg); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if *check {
-		return 0
-	}
-	log := observe.Logger("dovecot-auth", cfg.LogLevel)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, cfg, log); err != nil {
-		log.Error("service ended", "error", err)
-		return 1
-	}
-	return 0
-}
+func main() { daemon.Main("dovecot-auth", defaultConfig(), run) }

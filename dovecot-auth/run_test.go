@@ -158,7 +158,7 @@ func TestCommand(t *testing.T) {
 		want   string
 	}{
 		{"good", []string{"-config", goodFile, "-check"}, 0, ""},
-		{"no arguments", nil, 2, "usage:"},
+		{"no arguments", nil, 1, "/etc/understudy/dovecot-auth.yml"},
 		{"unknown flag", []string{"-conf", goodFile}, 2, "flag provided but not defined"},
 		{"argument left over", []string{"-config", goodFile, "x"}, 2, "usage:"},
 		{"no file", []string{"-config", dir + "/none.yml", "-check"}, 1, "no such file"},

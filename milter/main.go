@@ -14,49 +14,23 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
 	"understudy/internal/archive"
-	"understudy/internal/config"
+	"understudy/internal/daemon"
 	"understudy/internal/directory"
 	"understudy/internal/listen"
 	"understudy/internal/observe"
 )
 
-func main() {
-	file := flag.String("config", "/etc/understudy/milter.yml", "configuration `file`")
-	check := flag.Bool("check", false, "check the configuration and exit")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "unexpected argument %q\n", flag.Arg(0))
-		flag.Usage()
-		os.Exit(2)
-	}
-	cfg := defaultConfig()
-	err := config.Load(*file, cfg)
-	if err == nil && !*check {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-		err = run(ctx, cfg)
-		stop()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "understudy-milter:", err)
-		os.Exit(1)
-	}
-}
+func main() { daemon.Main("milter", defaultConfig(), run) }
 
 // run serves until ctx ends, lets messages at their end finish, and seals the
 // archive.
-func run(ctx context.Context, cfg *Config) (err error) {
-	log := observe.Logger("milter", cfg.LogLevel)
+func run(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	slog.SetDefault(log) // go-milter writes to the standard logger
 	reg := observe.Registry()
 	pool, err := cfg.Database.PoolConfig()

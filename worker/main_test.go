@@ -26,7 +26,7 @@ import (
 // TestMain is also the program itself, so that tests can kill it.
 func TestMain(m *testing.M) {
 	if os.Getenv("UNDERSTUDY_WORKER") == "1" {
-		os.Exit(start(os.Args[1:]))
+		main()
 	}
 	os.Exit(m.Run())
 }

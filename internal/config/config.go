@@ -65,6 +65,9 @@ func (c *Common) Validate() error {
 		OneOf("log_level", c.LogLevel, "", "debug", "info", "warn", "error"))
 }
 
+// Level is how much the service logs.
+func (c *Common) Level() string { return c.LogLevel }
+
 // Database says how PostgreSQL is reached. The password is never in the URL,
 // so that it can stand in no log.
 type Database struct {
