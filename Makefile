@@ -7,10 +7,10 @@ export RUN_DIR
 export GOFLAGS += -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build up demo down test check bench generate deploy
+.PHONY: help build up demo down test test-deploy check bench generate deploy
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 build: ## compile the five services and the stack's command into bin/
 	@mkdir -p bin
@@ -45,6 +45,10 @@ bench: ## benchmarks
 generate: ## regenerate the code of the pages
 	go tool templ generate
 
-deploy: ## install everything on this host with Ansible
+deploy: build ## install everything on this host with Ansible (as root)
 	@.ci/packages ansible
-	cd ansible && ansible-playbook -i localhost, -c local site.yml
+	cd ansible && ansible-playbook -i inventory/localhost.yml site.yml
+
+test-deploy: ## deploy into bare Debian 12 and 13 machines (chroot, systemd-nspawn) and try them, about 10 minutes
+	@.ci/packages deploytest
+	go test -tags deploy -timeout 60m -v ./internal/deploytest
