@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"understudy/internal/archive/ship"
 	"understudy/internal/config"
 )
 
@@ -12,14 +13,23 @@ import (
 type settings struct {
 	config.Common    `yaml:",inline"`
 	ArchiveDirectory string        `yaml:"archive_directory"`
+	ArchiveBucket    bucketKeys    `yaml:"archive_bucket"`
 	PolicydControl   string        `yaml:"policyd_control"` // path of policyd's control socket
 	Postqueue        []string      `yaml:"postqueue"`       // command and arguments, for example [/usr/sbin/postqueue, -c, /etc/postfix]
 	HeloName         string        `yaml:"helo_name"`
+	ReentryAddress   string        `yaml:"reentry_address"` // host:port of Postfix's re-entry listener, the way into the portal
 	Probe            probeKeys     `yaml:"probe"`
 	Detector         detectorKeys  `yaml:"detector"`
 	Portal           portalKeys    `yaml:"portal"`
 	Drain            drainKeys     `yaml:"drain"`
 	IndexInterval    time.Duration `yaml:"index_interval"` // between looks at the archive
+}
+
+// bucketKeys say where sealed segments are shipped to (docs/shipping.md).
+type bucketKeys struct {
+	ship.Config `yaml:",inline"`
+	ShipAfter   time.Duration `yaml:"ship_after"` // age of a segment, from its start, at which it is sent
+	KeepLocal   time.Duration `yaml:"keep_local"` // and at which the local one is removed, if it was
 }
 
 type probeKeys struct {
@@ -52,6 +62,7 @@ type drainKeys struct {
 // defaults are the values of keys that a file leaves out.
 func defaults() *settings {
 	return &settings{
+		ArchiveBucket: bucketKeys{ShipAfter: 15 * time.Minute, KeepLocal: 7 * 24 * time.Hour},
 		Probe:         probeKeys{Interval: 10 * time.Second, FastInterval: time.Second, Timeout: 5 * time.Second},
 		Detector:      detectorKeys{Failures: 3, RecoverAfter: 2 * time.Minute, RecoverMax: 30 * time.Minute, FlapWindow: time.Hour},
 		Drain:         drainKeys{SweepInterval: time.Minute, Concurrency: 4, Timeout: 5 * time.Minute},
@@ -61,9 +72,10 @@ func defaults() *settings {
 
 // Validate checks the values.
 func (s *settings) Validate() error {
-	errs := []error{s.Common.Validate(),
+	errs := []error{s.Common.Validate(), s.ArchiveBucket.Validate(),
+		config.Positive("archive_bucket.ship_after", s.ArchiveBucket.ShipAfter), config.Positive("archive_bucket.keep_local", s.ArchiveBucket.KeepLocal),
 		config.Required("archive_directory", s.ArchiveDirectory), config.Required("policyd_control", s.PolicydControl),
-		config.Required("helo_name", s.HeloName),
+		config.Required("helo_name", s.HeloName), config.Required("reentry_address", s.ReentryAddress),
 		config.Required("portal.doveadm_url", s.Portal.DoveadmURL), config.Required("portal.doveadm_api_key_file", s.Portal.DoveadmAPIKeyFile),
 		config.Required("portal.imap_address", s.Portal.IMAPAddress), config.Required("portal.master_user", s.Portal.MasterUser),
 		config.Required("portal.master_password_file", s.Portal.MasterPasswordFile),

@@ -70,6 +70,7 @@ archive_directory: DIR/archive
 policyd_control: DIR/control
 postqueue: [/bin/true]
 helo_name: gw.test
+reentry_address: 127.0.0.1:1
 index_interval: 20ms
 portal: {doveadm_url: "http://127.0.0.1:1", doveadm_api_key_file: DIR/secret, imap_address: "127.0.0.1:1", master_user: drain, master_password_file: DIR/secret}
 `)

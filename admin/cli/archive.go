@@ -1,33 +1,33 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
 	"understudy/internal/archive"
+	"understudy/internal/query"
 	"understudy/internal/store"
 )
 
 type archiveCmd struct {
-	Search archiveSearch `cmd:"" help:"Find messages, newest first."`
-	Show   archiveShow   `cmd:"" help:"Write a message, byte for byte, to standard output."`
+	Search    archiveSearch    `cmd:"" help:"Find messages, newest first."`
+	Show      archiveShow      `cmd:"" help:"Write a message, byte for byte, to standard output."`
+	Verify    archiveVerify    `cmd:"" help:"Check every record of every segment, and the index, both ways."`
+	Reindex   archiveReindex   `cmd:"" help:"Have the index built again from the segments."`
+	Export    archiveExport    `cmd:"" help:"Write messages as mbox, Maildir or tar."`
+	Import    archiveImport    `cmd:"" help:"Add the old mail of a mailbox: mbox, Maildir or eml files."`
+	Redeliver archiveRedeliver `cmd:"" help:"Deliver messages again, to the server that is active now for each mailbox."`
 }
 
 type archiveSearch struct {
-	Text      []string  `arg:"" optional:"" help:"Words to find: all of them; \"a phrase\", or, -not."`
-	Domain    string    `help:"Only of this domain."`
-	Mailbox   string    `help:"Only of this mailbox."`
-	From      string    `help:"Part of the sender."`
-	To        string    `help:"Part of the To or Cc header."`
-	Subject   string    `help:"Part of the subject."`
-	Direction string    `enum:",inbound,outbound,internal" default:"" help:"inbound, outbound, internal."`
-	After     time.Time `format:"2006-01-02" placeholder:"DAY" help:"Received on this day (UTC) or later."`
-	Before    time.Time `format:"2006-01-02" placeholder:"DAY" help:"Received before this day (UTC)."`
-	Limit     int       `default:"50" help:"How many messages at most."`
+	Query   []string `arg:"" optional:"" help:"What to find, as in docs/search.md; write -- before a query with -words."`
+	Domain  string   `help:"Only what this domain's admin sees."`
+	Mailbox string   `help:"Only of this mailbox."`
+	Limit   int      `default:"50" help:"How many messages at most."`
 }
 
 // Run finds messages.
@@ -35,8 +35,12 @@ func (c *archiveSearch) Run(e *env) error {
 	if c.Limit < 1 || c.Limit > 100_000 {
 		return usage("limit %d; it is between 1 and 100000", c.Limit)
 	}
-	f := store.MessageFilter{Access: store.Access{All: true}, Text: strings.Join(c.Text, " "), From: c.From, To: c.To,
-		Subject: c.Subject, Direction: c.Direction, After: c.After, Before: c.Before}
+	f := store.MessageFilter{Access: store.Access{All: true}}
+	text := strings.Join(c.Query, " ")
+	var wrong *query.Error
+	if err := f.Ask(text); errors.As(err, &wrong) {
+		return usage("the query\n%s", wrong.Caret(text))
+	}
 	if c.Mailbox != "" {
 		addr, err := mailboxAddress(c.Mailbox)
 		if err != nil {
@@ -106,7 +110,11 @@ func (c *archiveShow) Run(e *env) error {
 	if e.json {
 		return e.print(m, "")
 	}
-	record, err := archive.ReadRecord(e.settings.ArchiveDirectory, archive.Ref{Segment: m.Segment, Offset: m.Offset, Length: m.Length})
+	reader, err := e.settings.archive()
+	if err != nil {
+		return err
+	}
+	record, err := reader.ReadRecord(e.ctx, archive.Ref{Segment: m.Segment, Offset: m.Offset, Length: m.Length})
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,7 @@ type grammar struct {
 	Account accountCmd `cmd:"" help:"Operators and domain admins of the website."`
 	Drain   drainCmd   `cmd:"" help:"Mail on its way back to the primary after an emergency."`
 	Archive archiveCmd `cmd:"" help:"The archive of messages."`
+	Hold    holdCmd    `cmd:"" help:"Legal holds: what must not expire from the archive."`
 }
 
 // Main runs one command line (without the program's name) and returns its

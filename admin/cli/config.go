@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"understudy/internal/archive/ship"
 	"understudy/internal/config"
 )
 
@@ -18,6 +19,7 @@ type Config struct {
 	Listen            string           `yaml:"listen"`             // host:port of the website; a TLS proxy stands before it
 	PublicURL         string           `yaml:"public_url"`         // how browsers reach it; https makes cookies Secure
 	ArchiveDirectory  string           `yaml:"archive_directory"`  // for "archive show" and "status"
+	ArchiveBucket     ship.Config      `yaml:"archive_bucket"`     // where the worker ships segments to; may be empty
 	WebmailURL        string           `yaml:"webmail_url"`        // shown to mailbox owners; may be empty
 	IMAPAddress       string           `yaml:"imap_address"`       // the same: host:port
 	SubmissionAddress string           `yaml:"submission_address"` // the same: host:port
@@ -28,7 +30,7 @@ func defaultConfig() *Config { return &Config{SessionLifetime: 12 * time.Hour} }
 
 // Validate implements config.Validator.
 func (c *Config) Validate() error {
-	errs := []error{c.Common.Validate(), config.Required("listen", c.Listen), config.Required("public_url", c.PublicURL),
+	errs := []error{c.Common.Validate(), c.ArchiveBucket.Validate(), config.Required("listen", c.Listen), config.Required("public_url", c.PublicURL),
 		config.Required("archive_directory", c.ArchiveDirectory), config.Positive("session_lifetime", c.SessionLifetime)}
 	if c.MigrateDatabase != nil {
 		if err := c.MigrateDatabase.Validate(); err != nil {
@@ -51,6 +53,12 @@ func (c *Config) Validate() error {
 func loadConfig(path string) (*Config, error) {
 	c := defaultConfig()
 	return c, config.Load(path, c)
+}
+
+// archive is the archive, local and shipped.
+func (c *Config) archive() (ship.Reader, error) {
+	bucket, err := ship.NewBucket(c.ArchiveBucket)
+	return ship.Reader{Dir: c.ArchiveDirectory, Bucket: bucket}, err
 }
 
 type checkCmd struct{}

@@ -30,9 +30,14 @@ func (serveCmd) Run(e *env) error {
 		return err
 	}
 	defer s.Close()
+	reader, err := c.archive()
+	if err != nil {
+		return err
+	}
 	reg := observe.Registry()
 	site, err := web.New(web.Options{Store: s, Log: log, Metrics: reg, PublicURL: c.PublicURL, WebmailURL: c.WebmailURL,
-		IMAPAddress: c.IMAPAddress, SubmissionAddress: c.SubmissionAddress, SessionLifetime: c.SessionLifetime})
+		IMAPAddress: c.IMAPAddress, SubmissionAddress: c.SubmissionAddress, SessionLifetime: c.SessionLifetime,
+		Open: reader.ReadRecord})
 	if err != nil {
 		return err
 	}

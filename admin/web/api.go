@@ -42,6 +42,8 @@ func (s *Site) api() http.Handler {
 	mux.HandleFunc("GET /api/domains", s.asAccount(s.apiDomains))
 	mux.HandleFunc("GET /api/domains/{domain}", s.asAccount(s.apiDomain))
 	mux.HandleFunc("POST /api/domains/{domain}/mode", s.asAccount(s.apiMode))
+	mux.HandleFunc("GET /api/archive", s.asAccount(s.apiArchive))
+	mux.HandleFunc("GET /api/archive/{message}/source", s.asAccount(s.apiSource))
 	mux.HandleFunc("/api/", s.asAccount(func(http.ResponseWriter, *http.Request, *user) error { return store.ErrNotFound }))
 	return mux
 }

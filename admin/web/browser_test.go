@@ -62,7 +62,10 @@ type window struct {
 
 // newWindow opens a window. When the test ends it fails the test if the page
 // broke its own security policy or asked another host for anything.
-func newWindow(t *testing.T, s *testSite) *window {
+func newWindow(t *testing.T, s *testSite) *window { return openWindow(t, s, true) }
+
+// openWindow is newWindow; unless strict, the page may break what it likes.
+func openWindow(t *testing.T, s *testSite, strict bool) *window {
 	t.Helper()
 	shared, err := sharedBrowser()
 	if err != nil {
@@ -80,7 +83,7 @@ func newWindow(t *testing.T, s *testSite) *window {
 				trouble = append(trouble, fmt.Sprintf("console: %s %s", e.Entry.Source, e.Entry.Text))
 			}
 		case *network.EventRequestWillBeSent:
-			if !strings.HasPrefix(e.Request.URL, s.URL+"/") {
+			if !strings.HasPrefix(e.Request.URL, s.URL+"/") && !strings.HasPrefix(e.Request.URL, "data:") { // that asks nobody
 				trouble = append(trouble, "request to "+e.Request.URL)
 			}
 		}
@@ -95,7 +98,9 @@ func newWindow(t *testing.T, s *testSite) *window {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, x := range trouble {
-			t.Error(x)
+			if strict {
+				t.Error(x)
+			}
 		}
 	})
 	return &window{t, ctx, s.URL}
@@ -318,10 +323,14 @@ func TestBrowserNarrow(t *testing.T) {
 	b := phone()
 	check(b, "/login", "login")
 	b.signIn("op", pass, "domains")
+	ids := s.archived(t, mail{Sender: "dora@internet.test", Mailboxes: []string{anaMail}, Body: odd},
+		mail{Sender: strings.Repeat("x", 200) + "@internet.test", Mailboxes: []string{anaMail}, Body: simple(strings.Repeat("Unbreakable", 40), "x")})
 	const long = "/domains/example.test/mailboxes/"
 	for name, path := range map[string]string{"home": "/", "domain": "/domains/example.test", "settings": "/domains/example.test/settings",
 		"confirm": "/domains/example.test/switch?to=emergency&reason=" + strings.Repeat("x", 200), "mailboxes": "/domains/example.test/mailboxes",
-		"mailbox": long + url.PathEscape("ana.with.a.very.long.address.that.does.not.end@example.test"), "remove": long + "ana@example.test/remove", "me": "/me", "error": "/nonsense"} {
+		"mailbox": long + url.PathEscape("ana.with.a.very.long.address.that.does.not.end@example.test"), "remove": long + "ana@example.test/remove", "me": "/me", "error": "/nonsense",
+		"archive": "/archive", "archive-wrong": "/archive?q=size:big", "message": "/archive/" + ids[0].String(), "message-long": "/archive/" + ids[1].String() + "?as=text", "source": "/archive/" + ids[0].String() + "/source",
+		"redeliver": "/archive/redeliver?q=unbreakable*", "redeliveries": "/redeliveries", "audit": "/domains/example.test/audit"} {
 		check(b, path, name)
 	}
 	owner := phone()

@@ -51,13 +51,17 @@ func (s *Site) observe(next http.Handler) http.Handler {
 		began := time.Now()
 		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
-			if p := recover(); p != nil {
+			p := recover()
+			if p != nil && p != http.ErrAbortHandler { // that one ends the connection on purpose
 				s.Log.Error("panic in a request", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				if !sw.written {
 					s.errorPage(sw, r, http.StatusInternalServerError, "Something went wrong here", "It was noted. Please try again.")
 				}
 			}
 			s.requests.WithLabelValues(strconv.Itoa(sw.status)).Observe(time.Since(began).Seconds())
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
 		}()
 		next.ServeHTTP(sw, r)
 	})

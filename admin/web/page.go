@@ -6,11 +6,14 @@ import (
 	"embed"
 	"encoding/hex"
 	"errors"
+	"io/fs"
 	"net/http"
 	"strings"
 
 	"github.com/a-h/templ"
 
+	"understudy/internal/archive"
+	"understudy/internal/mime"
 	"understudy/internal/password"
 	"understudy/internal/store"
 )
@@ -80,6 +83,13 @@ func (s *Site) verdict(r *http.Request, err error) (status int, title, text stri
 			"Mail is not affected: it is delivered, archived and switched over from memory. This page works again as soon as the database does. To switch a domain's mode the database is needed; try again in a minute."
 	case errors.Is(err, store.ErrSchema), store.ForeignSchema(err):
 		return http.StatusServiceUnavailable, "The database is of another release", "Run: understudy-admin migrate. Mail is not affected."
+	case errors.Is(err, mime.ErrBusy):
+		return http.StatusServiceUnavailable, "Too many messages are being opened just now", "Please try again in a few seconds."
+	case errors.Is(err, mime.ErrWhole):
+		return http.StatusUnprocessableEntity, "This file cannot be taken out of its message", "The message is too large or too odd for that. Download the whole message in place of it, and open it in a mail program."
+	case errors.Is(err, archive.ErrDamaged), errors.Is(err, fs.ErrNotExist):
+		s.Log.Error("message cannot be read from the archive", "path", r.URL.Path, "error", err)
+		return http.StatusNotFound, "This message cannot be read", "The archive does not have its bytes any more. It was noted; ask your operator."
 	case errors.Is(err, password.ErrBusy):
 		return http.StatusServiceUnavailable, "Too many people sign in just now", "Please try again in a few seconds."
 	case errors.Is(err, store.ErrNotFound):

@@ -22,6 +22,8 @@ import (
 	"github.com/alexedwards/scs/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"understudy/internal/archive"
+	"understudy/internal/mime"
 	"understudy/internal/password"
 	"understudy/internal/store"
 )
@@ -44,6 +46,8 @@ type Options struct {
 	IMAPAddress       string // the same: host:port
 	SubmissionAddress string // the same: host:port
 	SessionLifetime   time.Duration
+	// Open reads a message of the archive.
+	Open func(ctx context.Context, ref archive.Ref) (*archive.Record, error)
 }
 
 // Site serves the pages and the API.
@@ -52,6 +56,7 @@ type Site struct {
 	https    bool
 	sessions *scs.SessionManager
 	verifier *password.Verifier
+	opener   *mime.Opener
 	throttle *throttle
 	origin   *http.CrossOriginProtection
 	signIns  *prometheus.CounterVec
@@ -64,7 +69,7 @@ func New(o Options) (*Site, error) {
 	if err != nil || public.Host == "" {
 		return nil, fmt.Errorf("public URL %q: want https://HOST", o.PublicURL)
 	}
-	s := &Site{Options: o, https: public.Scheme == "https", verifier: password.NewVerifier(0, 64), throttle: newThrottle(time.Now)}
+	s := &Site{Options: o, https: public.Scheme == "https", verifier: password.NewVerifier(0, 64), opener: mime.NewOpener(), throttle: newThrottle(time.Now)}
 	s.sessions = scs.New()
 	s.sessions.Store = o.Store.Sessions()
 	s.sessions.Lifetime = o.SessionLifetime
@@ -117,7 +122,18 @@ func (s *Site) pages() http.Handler {
 	mux.HandleFunc("POST /me/password", s.signedIn(s.ownPassword))
 	mux.HandleFunc("POST /me/app-passwords", s.signedIn(s.ownAppAdd))
 	mux.HandleFunc("POST /me/app-passwords/remove", s.signedIn(s.ownAppRemove))
+	mux.HandleFunc("GET /archive", s.signedIn(s.archive))
+	mux.HandleFunc("GET /archive/redeliver", s.signedIn(s.redeliverConfirm))
+	mux.HandleFunc("POST /archive/redeliver", s.signedIn(s.redeliver))
+	mux.HandleFunc("GET /redeliveries", s.signedIn(s.redeliveries))
+	mux.HandleFunc("GET /redeliveries/{id}", s.signedIn(s.redelivery))
+	mux.HandleFunc("GET /archive/{message}", s.inMessage(s.message))
+	mux.HandleFunc("GET /archive/{message}/frame", s.inMessage(s.messageFrame))
+	mux.HandleFunc("GET /archive/{message}/source", s.inMessage(s.messageSource))
+	mux.HandleFunc("GET /archive/{message}/download", s.inMessage(s.messageDownload))
+	mux.HandleFunc("GET /archive/{message}/files/{number}", s.inMessage(s.messageFile))
 	for pattern, h := range map[string]domainHandler{
+		"GET /domains/{domain}/audit":                                  s.audit,
 		"GET /domains/{domain}":                                        s.overview,
 		"GET /domains/{domain}/switch":                                 s.switchConfirm,
 		"POST /domains/{domain}/mode":                                  s.switchMode,

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"understudy/internal/archive"
 	"understudy/internal/directory"
 	"understudy/internal/password"
 	"understudy/internal/pgtest"
@@ -54,7 +56,8 @@ var passHash = func() string {
 // @example.test and eva@other.test, all with the same password.
 type testSite struct {
 	*Site
-	URL string
+	URL     string
+	Archive string // its directory
 }
 
 func newTestSite(t *testing.T, c *pgtest.Cluster) *testSite {
@@ -72,17 +75,18 @@ func serveSite(t *testing.T, cfg *pgxpool.Config) *testSite {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	srv := httptest.NewUnstartedServer(nil)
+	srv, dir := httptest.NewUnstartedServer(nil), t.TempDir()
 	site, err := New(Options{Store: db, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: prometheus.NewRegistry(),
 		PublicURL: "http://" + srv.Listener.Addr().String(), WebmailURL: "https://webmail.example.test/", IMAPAddress: "imap.example.test:993",
-		SessionLifetime: time.Hour})
+		SessionLifetime: time.Hour,
+		Open:            func(_ context.Context, ref archive.Ref) (*archive.Record, error) { return archive.ReadRecord(dir, ref) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv.Config.Handler = site.Handler()
 	srv.Start()
 	t.Cleanup(srv.Close)
-	return &testSite{site, srv.URL}
+	return &testSite{site, srv.URL, dir}
 }
 
 func fill(t *testing.T, db *store.Store) {

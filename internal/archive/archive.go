@@ -29,6 +29,8 @@ var (
 	// ErrDamaged is returned when a record that should be at a place is not
 	// there or does not verify.
 	ErrDamaged = errors.New("damaged archive record")
+	// ErrVersion is returned for a record that a later program wrote.
+	ErrVersion = errors.New("archive record of format version")
 	// ErrName is returned for a text that is not the name of a segment.
 	ErrName = errors.New("not a segment name")
 )

@@ -19,7 +19,7 @@ func (w *Writer) run() {
 			w.commit(w.collect(p))
 		case <-tick.C:
 			w.rotate()
-			if w.orphans && time.Since(recovered) >= recoverEvery {
+			if since := time.Since(recovered); since >= recoverEvery && w.orphans || since >= lookEvery {
 				w.recover()
 				recovered = time.Now()
 			}

@@ -35,7 +35,8 @@ func (pool encoders) encode(ctx context.Context, e *Envelope, message *Spool, di
 	defer func() { pool <- enc }()
 	if enc == nil {
 		enc, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window),
-			zstd.WithLowerEncoderMem(true), zstd.WithEncoderLevel(zstd.SpeedDefault))
+			zstd.WithLowerEncoderMem(true), zstd.WithEncoderLevel(zstd.SpeedFastest), // mail gains 1 % from more, at 2 to 4 times the work
+			zstd.WithAllLitEntropyCompression(true)) // base64 has no repetitions, yet a quarter is air
 		if err != nil {
 			return nil, header{}, fmt.Errorf("new compressor: %w", err)
 		}

@@ -37,8 +37,8 @@ const (
 	maxEnvelope = 1000 << 10
 )
 
-// tarHeader describes a message of size bytes as a tar entry.
-func tarHeader(e *Envelope, size int64) (*tar.Header, error) {
+// TarHeader describes a message of size bytes as the tar entry of its record.
+func TarHeader(e *Envelope, size int64) (*tar.Header, error) {
 	records := map[string]string{
 		paxID:         e.ID.String(),
 		paxReceived:   e.Received.UTC().Format(receivedLayout),
@@ -67,7 +67,7 @@ func tarHeader(e *Envelope, size int64) (*tar.Header, error) {
 	}, nil
 }
 
-// envelopeOf is the inverse of tarHeader.
+// envelopeOf is the inverse of TarHeader.
 func envelopeOf(h *tar.Header) (*Envelope, error) {
 	r := h.PAXRecords
 	e := &Envelope{
@@ -166,7 +166,7 @@ func unescape(s string) string {
 // writeEntry writes the message as one tar entry, padded to 512 bytes and
 // without an end-of-archive marker.
 func writeEntry(w io.Writer, e *Envelope, message *Spool) error {
-	h, err := tarHeader(e, message.Size())
+	h, err := TarHeader(e, message.Size())
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 
@@ -48,10 +49,44 @@ func (h *header) marshal() []byte {
 	return b
 }
 
-// prefix is what every header of a segment begins with, for searching.
-func prefix(n nonce) []byte {
-	h := header{nonce: n}
-	return h.marshal()[:24]
+// prefixSize is the length of what every header of a segment begins with.
+const prefixSize = 24
+
+// fixed is what every header of every format version begins with.
+var fixed = (&header{}).marshal()[:14]
+
+// isPrefix reports whether b begins like a header of the segment with nonce
+// n, of any format version.
+func isPrefix(b []byte, n nonce) bool {
+	return len(b) >= prefixSize && string(b[:len(fixed)]) == string(fixed) && string(b[16:prefixSize]) == string(n[:])
+}
+
+// indexPrefix finds the first such place in b, -1 when there is none.
+func indexPrefix(b []byte, n nonce) int {
+	for at := 0; ; at++ {
+		i := bytes.Index(b[at:], fixed)
+		if i < 0 {
+			return -1
+		}
+		if at += i; isPrefix(b[at:], n) {
+			return at
+		}
+	}
+}
+
+// sealed reports whether the checksum of a header, which must be headerSize
+// long, is right.
+func sealed(b []byte) bool {
+	return binary.LittleEndian.Uint32(b[60:]) == crc32.Checksum(b[:60], castagnoli)
+}
+
+// newerVersion returns the format version of a header that only a later
+// program than this can read, else 0.
+func newerVersion(b []byte, n nonce) uint16 {
+	if v := binary.LittleEndian.Uint16(b[14:]); v > formatVersion && isPrefix(b, n) && sealed(b) {
+		return v
+	}
+	return 0
 }
 
 // parseHeader decodes b, which must be headerSize long. It reports false for
@@ -59,10 +94,7 @@ func prefix(n nonce) []byte {
 // are out of bounds.
 func parseHeader(b []byte, n nonce) (header, bool) {
 	var h header
-	if len(b) != headerSize || binary.LittleEndian.Uint32(b[60:]) != crc32.Checksum(b[:60], castagnoli) {
-		return h, false
-	}
-	if string(b[:24]) != string(prefix(n)) {
+	if !sealed(b) || !isPrefix(b, n) || binary.LittleEndian.Uint16(b[14:]) != formatVersion {
 		return h, false
 	}
 	payload, plain := binary.LittleEndian.Uint64(b[24:]), binary.LittleEndian.Uint64(b[32:])

@@ -24,6 +24,7 @@ const (
 	nameLayout = "20060102T150405.000000Z"
 	suffix     = ".tar.zst"
 	dirMode    = 0o750
+	dayMode    = 0o770 // of the days' directories: who ships and expires segments unlinks them, by group
 	fileMode   = 0o640
 )
 
@@ -161,6 +162,10 @@ func lock(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock archive: %w", err)
 	}
+	if err := adopt(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock archive: %w", err)
+	}
 	if err := retryEINTR(func() error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX) }); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock archive: %w", err)
@@ -191,13 +196,27 @@ func syncDir(path string) error {
 }
 
 // makeDir makes a directory and its entry durable.
-func makeDir(path string) error {
-	err := os.Mkdir(path, dirMode)
+func makeDir(path string, mode fs.FileMode) error {
+	err := os.Mkdir(path, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Chmod(path, dirMode), syncDir(filepath.Dir(path)))
+	return errors.Join(os.Chmod(path, mode), adopt(path), syncDir(filepath.Dir(path)))
+}
+
+// adopt gives what root has made to the owner and group of the directory it
+// lies in, so that the other users of the archive can go on with it.
+func adopt(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	dir := info.Sys().(*syscall.Stat_t)
+	return os.Lchown(path, int(dir.Uid), int(dir.Gid))
 }

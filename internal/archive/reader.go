@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"archive/tar"
 	"bufio"
 	"errors"
 	"fmt"
@@ -15,22 +14,10 @@ import (
 // (RFC 8878 section 3.1.1.1.2 recommends to support this much).
 const maxWindow = 8 << 20
 
-// Record is one archived message.
-type Record struct {
-	Envelope
-	Ref
-	Size int64     // of the message, in bytes
-	Body io.Reader // the message as received; valid until the next Next
-
-	close func() error
-}
-
-// Close frees a record that came from ReadRecord.
-func (r *Record) Close() error {
-	if r.close == nil {
-		return nil
-	}
-	return r.close()
+// Source is where the bytes of a segment are: a file, or an object elsewhere.
+type Source interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // SegmentReader walks the records of one segment, open or sealed. It is not
@@ -39,7 +26,8 @@ type SegmentReader struct {
 	dir     string
 	name    string
 	nonce   nonce
-	file    *os.File
+	src     Source
+	size    int64    // of a src that is no file
 	mark    *os.File // nil once the segment is sealed
 	pos     int64
 	damaged int64
@@ -60,13 +48,29 @@ func OpenSegment(dir, name string) (*SegmentReader, error) {
 	if err := r.open(); err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
-	r.scan = scanner{src: r.file, nonce: n}
+	return r.prepare()
+}
+
+// NewSegmentReader reads the sealed segment whose size bytes are in src. It
+// closes src with itself, and also when it returns an error.
+func NewSegmentReader(name string, src Source, size int64) (*SegmentReader, error) {
+	n, err := parseName(name)
+	if err != nil {
+		return nil, errors.Join(err, src.Close())
+	}
+	r := &SegmentReader{name: name, nonce: n, src: src, size: size}
+	return r.prepare()
+}
+
+// prepare makes what decodes.
+func (r *SegmentReader) prepare() (*SegmentReader, error) {
+	var err error
 	r.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
-		r.file.Close()
-		return nil, fmt.Errorf("open segment %s: %w", name, err)
+		return nil, errors.Join(fmt.Errorf("open segment %s: %w", r.name, err), r.closeFiles())
 	}
+	r.scan = scanner{src: r.src, nonce: r.nonce}
 	r.in = bufio.NewReaderSize(nil, 32<<10)
 	return r, nil
 }
@@ -74,15 +78,18 @@ func OpenSegment(dir, name string) (*SegmentReader, error) {
 // open finds the file. It looks twice, because a segment may be sealed
 // between the looks.
 func (r *SegmentReader) open() error {
+	var f *os.File
 	var err error
 	for range 2 {
-		if r.file, err = os.Open(openPath(r.dir, r.name)); err == nil {
+		if f, err = os.Open(openPath(r.dir, r.name)); err == nil {
 			if r.mark, err = os.Open(markPath(r.dir, r.name)); err == nil {
+				r.src = f
 				return nil
 			}
-			r.file.Close() // sealed this moment, or its mark is lost: then it waits for recovery
+			f.Close() // sealed this moment, or its mark is lost: then it waits for recovery
 		}
-		if r.file, err = os.Open(sealedPath(r.dir, r.name)); err == nil {
+		if f, err = os.Open(sealedPath(r.dir, r.name)); err == nil {
+			r.mark, r.src = nil, f
 			return nil
 		}
 	}
@@ -101,6 +108,10 @@ func (r *SegmentReader) Offset() int64 { return r.pos }
 // read there.
 func (r *SegmentReader) Damaged() int64 { return r.damaged }
 
+// Newer is the highest format version met so far that this program does not
+// know, 0 when there was none. Such records count as damage.
+func (r *SegmentReader) Newer() uint16 { return r.scan.newer }
+
 // SeekTo sets where Next looks for the next record. An offset that is not the
 // begin of a record counts as damage up to the next one.
 func (r *SegmentReader) SeekTo(offset int64) error {
@@ -114,10 +125,14 @@ func (r *SegmentReader) SeekTo(offset int64) error {
 // Close frees the reader.
 func (r *SegmentReader) Close() error {
 	r.decoder.Close()
+	return r.closeFiles()
+}
+
+func (r *SegmentReader) closeFiles() error {
 	if r.mark != nil {
 		r.mark.Close()
 	}
-	return r.file.Close()
+	return r.src.Close()
 }
 
 // Next returns the next good record. It returns io.EOF when there is none; of
@@ -156,17 +171,27 @@ func (r *SegmentReader) Next() (*Record, error) {
 // limit is how far the segment may be read now: to its end when it is sealed,
 // to what is committed when it is open.
 func (r *SegmentReader) limit() (int64, error) {
-	info, err := r.file.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if r.mark == nil {
-		return info.Size(), nil
+	size, err := r.length()
+	if err != nil || r.mark == nil {
+		return size, err
 	}
 	if v, ok := readMark(r.mark); ok { // else torn by a write this moment: the next call sees it
 		r.seen = v
 	}
-	return min(info.Size(), r.seen), nil
+	return min(size, r.seen), nil
+}
+
+// length is how many bytes there are, committed or not.
+func (r *SegmentReader) length() (int64, error) {
+	f, ok := r.src.(*os.File)
+	if !ok {
+		return r.size, nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // sealedMeanwhile reports that the segment is now sealed, and goes on with
@@ -176,66 +201,8 @@ func (r *SegmentReader) sealedMeanwhile() bool {
 	if err != nil {
 		return false
 	}
-	r.file.Close()
-	r.mark.Close()
-	r.file, r.mark = f, nil
+	r.closeFiles() //nolint:errcheck // only read
+	r.src, r.mark = f, nil
 	r.scan.src = f
 	return true
-}
-
-// decode reads the envelope of a verified record.
-func (r *SegmentReader) decode(start int64, h header) (*Record, error) {
-	r.in.Reset(io.NewSectionReader(r.file, start+headerSize, h.payload))
-	if err := r.decoder.Reset(r.in); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	t := tar.NewReader(io.LimitReader(r.decoder, h.plain))
-	entry, err := t.Next()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	e, err := envelopeOf(entry)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if e.ID != h.id || entry.Size < 0 || entry.Size > h.plain {
-		return nil, fmt.Errorf("%w: entry %s does not fit its header", ErrDamaged, e.ID)
-	}
-	return &Record{Envelope: *e, Size: entry.Size, Body: t,
-		Ref: Ref{Segment: r.name, Offset: start, Length: headerSize + h.payload}}, nil
-}
-
-// ReadRecord opens one record; Close it. The error is ErrDamaged when the
-// record is not there or does not verify, fs.ErrNotExist when its segment is
-// gone.
-func ReadRecord(dir string, ref Ref) (*Record, error) {
-	r, err := OpenSegment(dir, ref.Segment)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := r.readAt(ref)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read record at %s:%d: %w", ref.Segment, ref.Offset, err), r.Close())
-	}
-	rec.close = r.Close
-	return rec, nil
-}
-
-func (r *SegmentReader) readAt(ref Ref) (*Record, error) {
-	info, err := r.file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if ref.Offset < 0 || ref.Length < headerSize || ref.Offset > info.Size()-ref.Length {
-		return nil, fmt.Errorf("%w: outside of the segment", ErrDamaged)
-	}
-	r.scan.buf = make([]byte, scanBuffer)
-	h, ok, err := r.scan.at(ref.Offset, ref.Offset+ref.Length)
-	if err != nil {
-		return nil, err
-	}
-	if !ok || headerSize+h.payload != ref.Length {
-		return nil, ErrDamaged
-	}
-	return r.decode(ref.Offset, h)
 }

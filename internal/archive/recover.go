@@ -54,7 +54,12 @@ func recoverSegment(dir, name string, log *slog.Logger) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("recover segment %s: lock: %w", name, err)
 	}
-	size, end, records, err := lastRecord(f, name)
+	info, err := f.Stat()
+	if err != nil {
+		return false, fmt.Errorf("recover segment %s: %w", name, err)
+	}
+	size := info.Size()
+	end, records, err := lastRecord(f, size, name)
 	if err != nil {
 		return false, fmt.Errorf("recover segment %s: %w", name, err)
 	}
@@ -76,25 +81,25 @@ func recoverSegment(dir, name string, log *slog.Logger) (bool, error) {
 	return true, moveSealed(dir, name)
 }
 
-// lastRecord scans a segment and returns its size and where its last good
-// record ends.
-func lastRecord(f *os.File, name string) (size, end int64, records int, err error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, 0, 0, err
-	}
+// lastRecord scans a segment of size bytes and returns where its last good
+// record ends. Nothing is cut of a segment with records of a later format
+// version: they are not this program's to judge.
+func lastRecord(src io.ReaderAt, size int64, name string) (end int64, records int, err error) {
 	n, err := parseName(name)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, err
 	}
-	s := scanner{src: f, nonce: n}
+	s := scanner{src: src, nonce: n}
 	for pos := int64(0); ; {
-		start, h, err := s.next(pos, info.Size())
+		start, h, err := s.next(pos, size)
 		if err == io.EOF {
-			return info.Size(), end, records, nil
+			if s.newer != 0 {
+				end = size
+			}
+			return end, records, nil
 		}
 		if err != nil {
-			return 0, 0, 0, err
+			return 0, 0, err
 		}
 		pos = start + headerSize + h.payload
 		end, records = pos, records+1

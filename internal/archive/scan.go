@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bytes"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -19,6 +18,7 @@ type scanner struct {
 	src   io.ReaderAt
 	nonce nonce
 	buf   []byte
+	newer uint16 // the highest format version seen that this program does not know
 }
 
 // next returns the first good record at or behind pos that ends at or before
@@ -52,6 +52,7 @@ func (s *scanner) at(pos, limit int64) (header, bool, error) {
 	}
 	h, ok := parseHeader(b, s.nonce)
 	if !ok || h.payload > limit-pos-headerSize {
+		s.newer = max(s.newer, newerVersion(b, s.nonce))
 		return h, false, nil
 	}
 	sum, left, from := uint32(0), h.payload, pos+headerSize
@@ -68,7 +69,6 @@ func (s *scanner) at(pos, limit int64) (header, bool, error) {
 
 // find returns where the next header's first bytes are at or behind pos.
 func (s *scanner) find(pos, limit int64) (int64, error) {
-	want := prefix(s.nonce)
 	for limit-pos >= headerSize {
 		b := s.buf[:min(limit-pos, scanBuffer)]
 		if err := s.read(b, pos); err != nil {
@@ -81,10 +81,10 @@ func (s *scanner) find(pos, limit int64) (int64, error) {
 				continue
 			}
 		}
-		if i := bytes.Index(b, want); i >= 0 {
+		if i := indexPrefix(b, s.nonce); i >= 0 {
 			return pos + int64(i), nil
 		}
-		pos += max(1, int64(len(b)-len(want)+1))
+		pos += max(1, int64(len(b)-prefixSize+1))
 	}
 	return 0, io.EOF
 }

@@ -64,6 +64,10 @@ func create(path string) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
+	if err := adopt(path); err != nil {
+		f.Close()
+		return nil, err
+	}
 	return f, nil
 }
 
@@ -131,7 +135,7 @@ func (s *segment) seal() error {
 // moveSealed moves a complete segment out of the open directory, durably.
 func moveSealed(dir, name string) error {
 	to := sealedPath(dir, name)
-	if err := makeDir(filepath.Dir(to)); err != nil {
+	if err := makeDir(filepath.Dir(to), dayMode); err != nil {
 		return fmt.Errorf("seal segment %s: %w", name, err)
 	}
 	if err := os.Rename(openPath(dir, name), to); err != nil {

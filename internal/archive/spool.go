@@ -4,12 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // spoolMemory is what a Spool keeps in memory, in bytes; the rest goes to a
 // file.
 const spoolMemory = 64 << 10
+
+// spoolPrefix begins the names of spool files while they have one.
+const spoolPrefix = ".spool-"
 
 // Spool holds one message while it comes in: up to 64 KiB in memory, then in
 // a temporary file that has no name and so vanishes with the process. It is
@@ -58,12 +65,9 @@ func (s *Spool) Write(p []byte) (int, error) {
 // spill moves the buffer to the file.
 func (s *Spool) spill() error {
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, ".spool-*")
+		f, err := unnamed(s.dir)
 		if err != nil {
 			return fmt.Errorf("create spool file: %w", err)
-		}
-		if err := os.Remove(f.Name()); err != nil {
-			return errors.Join(fmt.Errorf("unlink spool file: %w", err), f.Close())
 		}
 		s.file = f
 	}
@@ -72,6 +76,32 @@ func (s *Spool) spill() error {
 	}
 	s.buf = s.buf[:0]
 	return nil
+}
+
+// unnamed makes a temporary file without a name (open(2), O_TMPFILE), or, on
+// file systems that cannot, one whose name is removed at once.
+func unnamed(dir string) (*os.File, error) {
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
+		return os.NewFile(uintptr(fd), filepath.Join(dir, spoolPrefix)), nil
+	}
+	f, err := os.CreateTemp(dir, spoolPrefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	// Somebody else's removeSpools may have been quicker.
+	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// removeSpools removes files that a process left which died between making
+// and unlinking them.
+func removeSpools(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, spoolPrefix+"*"))
+	for _, path := range left {
+		os.Remove(path) //nolint:errcheck // tried again at the next start
+	}
 }
 
 // WriteTo writes everything from the start to w. It may be called again.

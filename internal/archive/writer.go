@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +19,8 @@ const (
 	queueLength   = 1024
 	batchMessages = 512
 	batchBytes    = 64 << 20
-	recoverEvery  = time.Minute // how often segments that could not be sealed are tried again
+	recoverEvery  = time.Minute      // how often segments that could not be sealed are tried again
+	lookEvery     = 10 * time.Minute // how often segments are looked for that another writer left when it died
 )
 
 // Options of a Writer. Zero values mean the defaults.
@@ -72,12 +74,15 @@ const (
 // OpenWriter opens the archive in dir, which it makes if need be, and seals
 // the segments that a dead process left open.
 func OpenWriter(dir string, opts Options) (*Writer, error) {
+	if opts.SpoolDir != "" { // else it is shared with everybody
+		removeSpools(opts.SpoolDir)
+	}
 	setDefaults(&opts)
 	w := &Writer{dir: dir, opts: opts, log: opts.Log, metrics: newMetrics(opts.Metrics),
 		encoders: newEncoders(opts.Compressors), queue: make(chan *pending, queueLength),
 		stop: make(chan struct{}), done: make(chan struct{})}
 	for _, d := range []string{dir, filepath.Join(dir, openDir)} {
-		if err := makeDir(d); err != nil {
+		if err := makeDir(d, dirMode); err != nil {
 			return nil, fmt.Errorf("open archive: %w", err)
 		}
 	}
@@ -186,6 +191,8 @@ func kindOf(err error) string {
 		return "closed"
 	case isFull(err):
 		return "disk_full"
+	case errors.Is(err, syscall.EROFS):
+		return "read_only"
 	}
 	return "disk"
 }

@@ -190,7 +190,7 @@ func TestRotation(t *testing.T) {
 	if err != nil || info.Size() < 4000 || info.Size() > 6000 || info.Mode() != 0o640 {
 		t.Errorf("sealed for its size: %v, %v", info, err)
 	}
-	if info, err := os.Stat(filepath.Join(dir, "2026-03-01")); err != nil || info.Mode().Perm() != 0o750 {
+	if info, err := os.Stat(filepath.Join(dir, "2026-03-01")); err != nil || info.Mode().Perm() != dayMode {
 		t.Errorf("directory of the day: %v, %v", info, err)
 	}
 	if err := w.Close(); err != nil {

@@ -32,6 +32,7 @@ type IndexBatch struct {
 	From, To int64 // bytes; From must be the segment's present checkpoint
 	Sealed   bool  // To is the end of a sealed segment
 	Damaged  int64 // bytes between From and To that could not be read
+	LeftOut  bool  // there are records between From and To that no message stands for
 	Messages []IndexedMessage
 }
 
@@ -82,11 +83,14 @@ func (s *Store) SegmentOffsets(ctx context.Context) (map[string]Checkpoint, erro
 // was dropped, and the caller must read the checkpoints anew. ErrData says
 // that one of the messages cannot be stored as it is.
 func (s *Store) IndexBatch(ctx context.Context, b IndexBatch) error {
-	err := s.indexBatch(ctx, b)
+	err := s.indexBatch(ctx, b, true)
 	if isCode(err, "23514") { // no partition for a day: it is made when it is first missed
 		if err = s.EnsurePartitions(ctx, receivedDays(b.Messages)...); err == nil {
-			err = s.indexBatch(ctx, b)
+			err = s.indexBatch(ctx, b, true)
 		}
+	}
+	if isCode(err, "23505") { // some messages are there already
+		err = s.indexBatch(ctx, b, false)
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "54")) {
@@ -95,7 +99,8 @@ func (s *Store) IndexBatch(ctx context.Context, b IndexBatch) error {
 	return wrap(fmt.Sprintf("index %s from %d", b.Segment, b.From), err)
 }
 
-func (s *Store) indexBatch(ctx context.Context, b IndexBatch) error {
+// indexBatch writes a batch, the faster way if none of it is there yet.
+func (s *Store) indexBatch(ctx context.Context, b IndexBatch, fresh bool) error {
 	return s.tx(ctx, func(tx pgx.Tx) error {
 		var at int64
 		if _, err := tx.Exec(ctx, `INSERT INTO segment (name) VALUES ($1) ON CONFLICT DO NOTHING`, b.Segment); err != nil {
@@ -108,36 +113,20 @@ func (s *Store) indexBatch(ctx context.Context, b IndexBatch) error {
 			return fmt.Errorf("%w: the checkpoint is at %d", ErrConflict, at)
 		}
 		batch := &pgx.Batch{}
-		for i := range b.Messages {
-			queueMessage(batch, &b.Messages[i])
+		if fresh {
+			if err := copyMessages(ctx, tx, b.Messages); err != nil {
+				return err
+			}
+		} else {
+			for i := range b.Messages {
+				queueMessage(batch, &b.Messages[i])
+			}
 		}
+		queueMailboxes(batch, &b)
 		batch.Queue(`UPDATE segment SET indexed = $2, sealed = $3, damaged = damaged + $4, records = records + $5, updated_at = now()
 			WHERE name = $1`, b.Segment, b.To, b.Sealed, b.Damaged, len(b.Messages))
 		return tx.SendBatch(ctx, batch).Close()
 	})
-}
-
-func queueMessage(batch *pgx.Batch, m *IndexedMessage) {
-	batch.Queue(`INSERT INTO message (id, received, direction, sender, recipients, subject, from_header, to_header, message_id,
-			size, attachments, client, sasl_user, queue_id, segment, seg_offset, seg_length, tsv)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-			setweight(to_tsvector('simple', $18), 'A') || setweight(to_tsvector('simple', $19), 'B') ||
-			setweight(to_tsvector('simple', $20), 'C') || setweight(to_tsvector('simple', $21), 'D'))
-		ON CONFLICT DO NOTHING`,
-		m.ID, m.Received, m.Direction, clean(m.Sender), cleanAll(m.Recipients), clean(m.Subject), clean(m.FromHeader), clean(m.ToHeader),
-		clean(m.MessageID), m.Size, cleanAll(m.Attachments), clean(m.Client), clean(m.SASLUser), clean(m.QueueID),
-		m.Segment, m.Offset, m.Length,
-		limitWords(fold(clean(m.Subject)), wordBudget/20), headerWords(m.Sender, m.FromHeader, m.ToHeader), headerWords(m.Attachments...), textWords(m.Text))
-	if len(m.Mailboxes) == 0 {
-		return
-	}
-	domains := make([]string, len(m.Mailboxes))
-	for i, a := range m.Mailboxes {
-		domains[i] = a[strings.LastIndexByte(a, '@')+1:]
-	}
-	batch.Queue(`INSERT INTO message_mailbox (received, id, mailbox, domain)
-		SELECT $1, $2, mailbox, domain FROM unnest($3::text[], $4::text[]) AS x (mailbox, domain) ON CONFLICT DO NOTHING`,
-		m.Received, m.ID, cleanAll(m.Mailboxes), cleanAll(domains))
 }
 
 // EnsurePartitions makes the index partitions of the given days (UTC) where

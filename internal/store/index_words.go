@@ -1,45 +1,134 @@
 package store
 
 import (
+	"math/bits"
+	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
-	"golang.org/x/text/unicode/norm"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"understudy/internal/query"
 )
 
-// wordBudget bounds the tsvector of one message's text: PostgreSQL refuses
-// more than 1 MiB ("Limitations" of text search), with room for the headers.
-const wordBudget = 900_000
+// The lexemes of message.tsv are words (query.WordsOf), once plain, of headers
+// in weight A and of the body in weight D, and those of some headers once
+// more with a prefix, which no word can have. So a single GIN scan answers
+// for fields and mailboxes too, and needs to look at no row for it.
+const (
+	fromPrefix    = "f:" // words and whole addresses of the sender and From
+	toPrefix      = "t:" // of To and Cc
+	subjectPrefix = "s:"
+	namePrefix    = "n:" // attachments' names
+	idPrefix      = "i:" // Message-ID, and the archive's id
+	mailboxPrefix = "m:" // who may see it
+	domainPrefix  = "d:" // and their domains
+	kindPrefix    = "k:" // direction, and hasAttachment
+	sizePrefix    = "z:" // the size's number of bits
+	noLexeme      = "x:" // which no message has
+	attached      = kindPrefix + "attachment"
+)
 
-// maxWord is the longest word indexed, in bytes: longer ones are no words.
-// (PostgreSQL itself leaves out what is longer than 2047 bytes.)
-const maxWord = 255
+const (
+	wordBudget   = 900_000 // bytes of a tsvector; PostgreSQL takes 1 MiB
+	headerBudget = 300_000 // of which headers may take
+	maxPositions = 255     // of one lexeme, PostgreSQL's bound
+	lastPosition = 16383   // likewise: all words from there on count as there
+	fieldGap     = 4       // positions between fields, so that no phrase spans two
+)
 
-// fold brings text into the form that is indexed and searched: lower case,
-// compatibility forms and accents taken away, so that "Évora" is found as
-// "evora". PostgreSQL's unaccent would need a superuser at installation, and
-// its parser would take "<ana@example.test>" for a tag and leave it out.
-func fold(s string) string {
-	s = brackets.Replace(s)
-	if isASCII(s) {
-		return strings.ToLower(s)
-	}
-	s = strings.Map(func(r rune) rune {
-		if r >= 0x300 && r <= 0x36F { // combining diacritical marks; other scripts keep theirs
-			return -1
+// vector collects a tsvector.
+type vector struct {
+	lexemes map[string]*pgtype.TSVectorLexeme
+	at      uint16
+	room    int // bytes
+}
+
+// put adds a lexeme at the present position, or without one, and reports
+// whether there was room.
+func (v *vector) put(word string, weight pgtype.TSVectorWeight, positioned bool) bool {
+	x := v.lexemes[word]
+	if x == nil {
+		if v.room -= len(word) + 6; v.room < 0 {
+			return false
 		}
-		return unicode.ToLower(r)
-	}, norm.NFKD.String(clean(s)))
-	return norm.NFC.String(s)
+		x = &pgtype.TSVectorLexeme{Word: word}
+		v.lexemes[word] = x
+	}
+	n := len(x.Positions)
+	if !positioned || n >= maxPositions || n > 0 && x.Positions[n-1].Position >= v.at {
+		return true
+	}
+	if v.room -= 2; v.room < 0 {
+		return false
+	}
+	x.Positions = append(x.Positions, pgtype.TSVectorPosition{Position: v.at, Weight: weight})
+	return true
 }
 
-var brackets = strings.NewReplacer("<", " ", ">", " ")
-
-// clean makes text that PostgreSQL takes: valid UTF-8 without NUL.
-func clean(s string) string {
-	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", " "), "\uFFFD")
+// text adds the words of a field's text.
+func (v *vector) text(folded, prefix string, weight pgtype.TSVectorWeight) {
+	for word := range query.WordsOf(folded) {
+		if v.at < lastPosition {
+			v.at++
+		}
+		if !v.put(word, weight, true) || prefix != "" && !v.put(prefix+word, weight, true) {
+			return
+		}
+	}
+	v.at = min(v.at+fieldGap, lastPosition)
 }
+
+// addresses adds the words of a header with addresses, and the addresses.
+func (v *vector) addresses(text, prefix string) {
+	folded := query.Fold(text)
+	v.text(folded, prefix, pgtype.TSVectorWeightA)
+	for a := range query.Addresses(folded) {
+		v.put(prefix+a, 0, false)
+	}
+}
+
+// words makes the message's tsvector.
+func (m *IndexedMessage) words() pgtype.TSVector {
+	v := &vector{lexemes: make(map[string]*pgtype.TSVectorLexeme, 256), room: headerBudget}
+	for i, a := range m.Mailboxes {
+		v.put(mailboxPrefix+clean(a), 0, false)
+		if d := domainOf(a); i == 0 || d != domainOf(m.Mailboxes[i-1]) {
+			v.put(domainPrefix+clean(d), 0, false)
+		}
+	}
+	v.put(kindPrefix+m.Direction, 0, false)
+	v.put(sizeLexeme(m.Size), 0, false)
+	v.put(idPrefix+m.ID.String(), 0, false)
+	if id := query.FoldID(m.MessageID); id != "" {
+		v.put(idPrefix+id, 0, false)
+	}
+	if len(m.Attachments) > 0 {
+		v.put(attached, 0, false)
+	}
+	v.text(query.Fold(m.Subject), subjectPrefix, pgtype.TSVectorWeightA)
+	v.addresses(m.Sender, fromPrefix)
+	v.addresses(m.FromHeader, fromPrefix)
+	for _, name := range m.Attachments {
+		v.text(query.Fold(name), namePrefix, pgtype.TSVectorWeightA)
+	}
+	v.addresses(m.ToHeader, toPrefix)
+	v.room = max(v.room, 0) + wordBudget - headerBudget
+	v.text(query.Fold(m.Text), "", pgtype.TSVectorWeightD)
+	out := pgtype.TSVector{Lexemes: make([]pgtype.TSVectorLexeme, 0, len(v.lexemes)), Valid: true}
+	for _, x := range v.lexemes {
+		out.Lexemes = append(out.Lexemes, *x)
+	}
+	return out
+}
+
+func sizeLexeme(size int64) string {
+	return sizePrefix + strconv.Itoa(bits.Len64(uint64(max(size, 0))))
+}
+
+func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
+
+// clean makes text that PostgreSQL takes.
+func clean(s string) string { return query.Clean(s) }
 
 func cleanAll(list []string) []string {
 	out := make([]string, len(list))
@@ -47,57 +136,4 @@ func cleanAll(list []string) []string {
 		out[i] = clean(s)
 	}
 	return out
-}
-
-// headerWords folds addresses and file names; their parts are words too.
-func headerWords(parts ...string) string {
-	s := fold(clean(strings.Join(parts, " ")))
-	return limitWords(s+" "+strings.NewReplacer("@", " ", ".", " ", "_", " ", "-", " ").Replace(s), wordBudget/20)
-}
-
-// textWords folds a message's text and cuts it, between words, where its
-// tsvector might become too large.
-func textWords(text string) string { return limitWords(fold(clean(text)), wordBudget) }
-
-// limitWords keeps the words of s whose lexemes are sure to fit into budget
-// bytes of tsvector. PostgreSQL's parser may make several lexemes of one word
-// (a host name, its parts): at worst twice the bytes and one for every two
-// characters. A lexeme takes its bytes, up to one of padding, and 4 for its
-// first position; a position of one seen before takes 2.
-func limitWords(s string, budget int) string {
-	seen := map[string]bool{}
-	var b strings.Builder
-	b.Grow(min(len(s), budget))
-	for w := range strings.FieldsSeq(s) {
-		if len(w) > maxWord {
-			continue
-		}
-		lexemes := 1
-		if strings.IndexFunc(w, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) >= 0 {
-			lexemes += utf8.RuneCountInString(w)/2 + 1
-		}
-		cost := 2 * lexemes
-		if !seen[w] {
-			seen[w] = true
-			cost = 5 * lexemes
-			if cost += len(w); lexemes > 1 {
-				cost += len(w)
-			}
-		}
-		if budget -= cost; budget < 0 {
-			break
-		}
-		b.WriteString(w)
-		b.WriteByte(' ')
-	}
-	return b.String()
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
 }

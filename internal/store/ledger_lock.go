@@ -14,10 +14,20 @@ import (
 // release: ok is false when another has the lock. PostgreSQL frees it when
 // the process ends in any way.
 func (s *Store) LockDrain(ctx context.Context, domain string) (release func(), ok bool, err error) {
-	// Not of the pool: it would be held for as long as the drain takes.
+	return s.tryLock(ctx, "drain "+domain)
+}
+
+// LockRedelivery is LockDrain for a redelivery.
+func (s *Store) LockRedelivery(ctx context.Context, id int64) (release func(), ok bool, err error) {
+	return s.tryLock(ctx, fmt.Sprintf("redelivery %d", id))
+}
+
+// tryLock takes the advisory lock of a name, on a connection of its own.
+func (s *Store) tryLock(ctx context.Context, name string) (release func(), ok bool, err error) {
+	// Not of the pool: it would be held for as long as the work takes.
 	conn, err := pgx.ConnectConfig(ctx, s.Pool.Config().ConnConfig)
 	if err != nil {
-		return nil, false, fmt.Errorf("lock drain of %s: %w", domain, err)
+		return nil, false, fmt.Errorf("lock %s: %w", name, err)
 	}
 	release = func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -27,10 +37,10 @@ func (s *Store) LockDrain(ctx context.Context, domain string) (release func(), o
 		conn.Close(ctx)                                   //nolint:errcheck // best effort
 	}
 	// 7526843 is Understudy's number among advisory locks; 1 (the directory) is taken.
-	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(7526843, hashtext('drain ' || $1))`, domain).Scan(&ok)
+	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(7526843, hashtext($1))`, name).Scan(&ok)
 	if err != nil || !ok {
 		release()
-		return nil, false, wrap("lock drain of "+domain, err)
+		return nil, false, wrap("lock "+name, err)
 	}
 	return release, true, nil
 }

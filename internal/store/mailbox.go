@@ -196,3 +196,8 @@ func (s *Store) RemoveMailbox(ctx context.Context, addr string) error {
 	tag, err := s.Pool.Exec(ctx, `DELETE FROM mailbox WHERE address = $1`, addr)
 	return one("remove mailbox "+addr, tag.RowsAffected(), err)
 }
+
+// likePattern is a LIKE pattern that finds s anywhere, taken literally.
+func likePattern(s string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
+}

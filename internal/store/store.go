@@ -31,6 +31,7 @@ var (
 type Store struct {
 	Pool *pgxpool.Pool
 	jobs *river.Client[pgx.Tx] // inserts only
+	now  func() time.Time      // by which messages expire
 }
 
 // New opens a pool. It does not wait for the server: see Ready.
@@ -39,7 +40,9 @@ func New(ctx context.Context, cfg *pgxpool.Config) (*Store, error) {
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	// A statement outlives no request by more than this.
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "60s"
+	cfg.ConnConfig.RuntimeParams["jit"] = "off" // compiling takes longer than any query here
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "60s"
+	cfg.ConnConfig.StatementCacheCapacity = 200 // plans of searches are large
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
@@ -49,7 +52,7 @@ func New(ctx context.Context, cfg *pgxpool.Config) (*Store, error) {
 		pool.Close()
 		return nil, fmt.Errorf("open job queue: %w", err)
 	}
-	return &Store{Pool: pool, jobs: jobs}, nil
+	return &Store{Pool: pool, jobs: jobs, now: time.Now}, nil
 }
 
 // Close ends all connections.

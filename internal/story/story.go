@@ -184,7 +184,7 @@ func (s *Story) inPortal(ctx context.Context, u stack.Mailbox, l letter) error {
 // direction, and its source is what was sent.
 func (s *Story) archived(ctx context.Context, l letter, direction string) error {
 	return within(ctx, patience, "in the archive's index", func() error {
-		out, err := s.cli(ctx, "archive", "search", "--subject", l.token, "--json")
+		out, err := s.cli(ctx, "archive", "search", "--json", `subject:"`+l.token+`"`)
 		if err != nil {
 			return err
 		}

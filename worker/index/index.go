@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"understudy/internal/archive"
+	"understudy/internal/mime"
 	"understudy/internal/store"
 )
 
@@ -45,7 +46,7 @@ type Indexer struct {
 	Log      *slog.Logger
 	Metrics  *Metrics
 
-	decoder  *decoder
+	decoder  *mime.Decoder
 	known    map[string]store.Checkpoint // nil: to be read
 	loadedAt time.Time
 	caughtUp time.Time // when there was last nothing left to do
@@ -54,7 +55,7 @@ type Indexer struct {
 
 // Run indexes until ctx ends. Trouble is logged and tried again.
 func (x *Indexer) Run(ctx context.Context) {
-	x.decoder, x.known, x.caughtUp = newDecoder(), nil, time.Now()
+	x.decoder, x.known, x.caughtUp = mime.NewDecoder(), nil, time.Now()
 	defer x.Metrics.lag(0, 0)
 	for ctx.Err() == nil {
 		wait := x.Interval

@@ -21,6 +21,7 @@ import (
 
 	"understudy/internal/archive"
 	"understudy/internal/pgtest"
+	"understudy/internal/query"
 	"understudy/internal/store"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) { pgtest.Main(m, &cluster) }
 
 // rig is an archive, a database and an indexer between them.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	writer *archive.Writer
 	store  *store.Store
@@ -124,7 +125,7 @@ func (r *rig) complete() {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(60 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -162,7 +163,7 @@ func TestIndexFollowsTheLog(t *testing.T) {
 		t.Errorf("indexed %v messages, want 300", got)
 	}
 
-	row, _, err := r.store.SearchMessages(t.Context(), store.MessageFilter{Access: store.Access{All: true}, Text: "word149", Limit: 1})
+	row, _, err := r.store.SearchMessages(t.Context(), store.MessageFilter{Access: store.Access{All: true}, Query: &query.Query{Root: query.Words{List: []string{"word149"}}}, Limit: 1})
 	if err != nil || len(row) != 1 {
 		t.Fatalf("%+v, %v", row, err)
 	}
@@ -366,7 +367,7 @@ func corpus(t *testing.T) []string {
 		return nil
 	})
 	if err != nil || len(files) == 0 {
-		files, err = filepath.Glob("testdata/*.eml")
+		files, err = filepath.Glob("../../internal/mime/testdata/*.eml")
 	}
 	if err != nil || len(files) == 0 {
 		t.Fatal("no messages", err)

@@ -72,13 +72,13 @@ func (x *Indexer) read(ctx context.Context, r *archive.SegmentReader) (items []i
 // message makes a record's row: from its envelope, and what can be decoded.
 func (x *Indexer) message(rec *archive.Record) store.IndexedMessage {
 	m := envelopeOnly(rec)
-	d, err := x.decoder.decode(rec.Body)
+	d, err := x.decoder.Decode(rec.Body)
 	if err != nil {
 		x.Metrics.failures.Inc()
 		x.Log.Warn("message not fully decoded for the index", "id", rec.ID, "queue_id", rec.QueueID, "error", err)
 	}
-	m.Subject, m.FromHeader, m.ToHeader, m.MessageID = d.subject, d.from, d.to, d.messageID
-	m.Attachments, m.Text = d.attachments, d.text
+	m.Subject, m.FromHeader, m.ToHeader, m.MessageID = d.Subject, d.From, d.To, d.MessageID
+	m.Attachments, m.Text = d.Attachments, d.Text
 	return m
 }
 
@@ -129,6 +129,6 @@ func (x *Indexer) storeOne(ctx context.Context, b store.IndexBatch) error {
 		return err
 	}
 	x.Log.Error("message left out of the index; it stays in the archive", "id", m.ID, "queue_id", m.QueueID, "error", err)
-	b.Messages = nil
+	b.Messages, b.LeftOut = nil, true
 	return x.write(ctx, b)
 }

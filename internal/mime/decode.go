@@ -1,4 +1,10 @@
-package index
+// Package mime reads foreign messages (RFC 5322, RFC 2045 to 2047) in bounded
+// time and memory: Decoder for the index, Opener for people who look at one.
+//
+// A parser may panic, take for ever or want all memory over a hostile
+// message: what it gets is squeezed first, its panics are errors, and one that
+// takes too long is given up. Nothing outside of this process is needed.
+package mime
 
 import (
 	"bufio"
@@ -6,13 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jhillyerd/enmime/v2"
-	"github.com/jhillyerd/enmime/v2/mediatype"
 )
 
 const (
@@ -24,30 +27,31 @@ const (
 	decoders      = 3 // at once: one at work, the others given up and still running
 )
 
-// decoded is what the index wants of a message's bytes.
-type decoded struct {
-	subject, from, to, messageID string
-	text                         string
-	attachments                  []string
+// Summary is what the index wants of a message's bytes.
+type Summary struct {
+	Subject, From, To, MessageID string
+	Text                         string
+	Attachments                  []string
 }
 
-// decoder parses messages, one after the other, each in bounded time and
+// Decoder parses messages, one after the other, each in bounded time and
 // memory.
-type decoder struct {
+type Decoder struct {
 	slots   chan struct{}
 	timeout time.Duration
 	lines   *bufio.Reader
 }
 
-func newDecoder() *decoder {
-	return &decoder{slots: make(chan struct{}, decoders), timeout: decodeTimeout, lines: bufio.NewReaderSize(nil, lineBytes)}
+// NewDecoder returns a decoder; it is for one goroutine.
+func NewDecoder() *Decoder {
+	return &Decoder{slots: make(chan struct{}, decoders), timeout: decodeTimeout, lines: bufio.NewReaderSize(nil, lineBytes)}
 }
 
-// decode reads a message. With an error there is still all that could be
+// Decode reads a message. With an error there is still all that could be
 // decoded. A parser that does not end in time is given up: it ends at its next
 // read, and holds a slot until then.
-func (d *decoder) decode(body io.Reader) (decoded, error) {
-	data, readErr := squeeze(body, d.lines)
+func (d *Decoder) Decode(body io.Reader) (Summary, error) {
+	data, _, readErr := squeeze(body, d.lines, forIndex)
 	out := headers(data)
 	select {
 	case d.slots <- struct{}{}:
@@ -55,7 +59,7 @@ func (d *decoder) decode(body io.Reader) (decoded, error) {
 		return out, errors.New("decode: earlier messages still keep the parser busy")
 	}
 	type result struct {
-		decoded
+		Summary
 		err error
 	}
 	done := make(chan result, 1)
@@ -63,49 +67,16 @@ func (d *decoder) decode(body io.Reader) (decoded, error) {
 	go func() {
 		defer func() { <-d.slots }()
 		text, names, err := parts(data, deadline)
-		done <- result{decoded{text: text, attachments: names}, err}
+		done <- result{Summary{Text: text, Attachments: names}, err}
 	}()
 	timer := time.NewTimer(d.timeout)
 	defer timer.Stop()
 	select {
 	case r := <-done:
-		out.text, out.attachments = r.text, r.attachments
+		out.Text, out.Attachments = r.Text, r.Attachments
 		return out, errors.Join(readErr, r.err)
 	case <-timer.C:
 		return out, errors.Join(readErr, fmt.Errorf("decode: not done in %v", d.timeout))
-	}
-}
-
-// Parsers tolerate what mail clients tolerate. The charset that a part states
-// is believed, but for US-ASCII, the default (RFC 2045 section 5.2), which
-// 8-bit text does not keep to. Of text that states none, plain takes the
-// bytes, and guess has a guess, which costs more than all else.
-var (
-	plain = newParser(unstated)
-	guess = newParser("")
-)
-
-// unstated is no charset, so that enmime leaves the bytes as they are.
-const unstated = "x-unstated"
-
-func newParser(charset string) *enmime.Parser {
-	return enmime.NewParser(enmime.SkipMalformedParts(true), enmime.MultipartWOBoundaryAsSinglePart(true),
-		enmime.MaxStoredPartErrors(10), enmime.DisableTextConversion(true), enmime.DisableCharacterDetection(true),
-		enmime.SetCustomParseMediaType(mediaTypes(charset)), enmime.SetReadPartErrorPolicy(enmime.AllowCorruptTextPartErrorPolicy))
-}
-
-// mediaTypes parses Content-Type fields, and puts charset where none or
-// US-ASCII is stated.
-func mediaTypes(charset string) enmime.CustomParseMediaType {
-	return func(text string) (kind string, params map[string]string, invalid []string, err error) {
-		kind, params, invalid, err = mediatype.ParseWithOptions(text, mediatype.ParseOptions{StripMediaTypeInvalidCharacters: true})
-		if stated := params["charset"]; params != nil && (stated == "" || strings.EqualFold(stated, "us-ascii")) {
-			delete(params, "charset")
-			if charset != "" {
-				params["charset"] = charset
-			}
-		}
-		return kind, params, invalid, err
 	}
 }
 
@@ -133,13 +104,7 @@ func parts(data []byte, deadline time.Time) (text string, names []string, err er
 
 // all collects from the whole message; a panic of the parser is an error.
 func (c *collector) all(data []byte) (err error) {
-	defer func() {
-		if p := recover(); p == errDeadline {
-			err = errDeadline
-		} else if p != nil {
-			err = fmt.Errorf("decode: panic: %v at %.2000s", p, debug.Stack())
-		}
-	}()
+	defer contain(&err)
 	return c.message(data, 0)
 }
 
@@ -157,12 +122,7 @@ func (c *collector) part(p *enmime.Part, depth int) error {
 		return errDeadline
 	}
 	var errs []error
-	kind := strings.ToLower(p.ContentType)
-	if kind == "" { // enmime then looks at nothing else; RFC 2183 does not ask for a type
-		if disposition, params, _, err := mediaTypes("")(p.Header.Get("Content-Disposition")); err == nil {
-			p.Disposition, p.FileName = disposition, params["filename"]
-		}
-	}
+	kind := kindOf(p)
 	attached := strings.EqualFold(p.Disposition, "attachment")
 	switch {
 	case p.FirstChild != nil:
@@ -172,7 +132,7 @@ func (c *collector) part(p *enmime.Part, depth int) error {
 		c.name(p)
 		if kind == "message/rfc822" && depth < maxDepth {
 			h := headers(p.Content)
-			c.add([]byte(h.subject + " " + h.from + " " + h.to))
+			c.add([]byte(h.Subject + " " + h.From + " " + h.To))
 			errs = append(errs, c.message(p.Content, depth+1))
 		} else if !attached && strings.HasPrefix(kind, "text/") {
 			c.content(p, kind)
@@ -188,7 +148,7 @@ func (c *collector) part(p *enmime.Part, depth int) error {
 
 // content takes the text of a part; of alternatives the plain one.
 func (c *collector) content(p *enmime.Part, kind string) {
-	c.foreign = c.foreign || c.parser == plain && (p.Charset == unstated || p.Charset == "") && !utf8.Valid(p.Content)
+	c.foreign = c.foreign || c.parser == plain && isForeign(p)
 	if kind != "text/html" {
 		c.add(p.Content)
 		return
@@ -220,31 +180,4 @@ func (c *collector) name(p *enmime.Part) {
 	if name != "" && len(c.names) < maxNames {
 		c.names = append(c.names, toUTF8(cut([]byte(name), maxName), ""))
 	}
-}
-
-// cut shortens b to at most n bytes, not within a character.
-func cut(b []byte, n int) []byte {
-	if len(b) <= n {
-		return b
-	}
-	for n > 0 && !utf8.RuneStart(b[n]) {
-		n--
-	}
-	return b[:n]
-}
-
-var errDeadline = errors.New("decode: taking too long")
-
-// timedReader ends a parser that has been given up, by a panic: enmime meets
-// errors with further attempts. parts recovers it.
-type timedReader struct {
-	r        io.Reader
-	deadline time.Time
-}
-
-func (t *timedReader) Read(p []byte) (int, error) {
-	if time.Now().After(t.deadline) {
-		panic(errDeadline)
-	}
-	return t.r.Read(p)
 }

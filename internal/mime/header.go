@@ -1,4 +1,4 @@
-package index
+package mime
 
 import (
 	"bytes"
@@ -23,8 +23,8 @@ const (
 
 // headers finds and decodes the header fields that the index shows. It works
 // on any bytes: fields that make no sense are left out.
-func headers(data []byte) decoded {
-	raw := fields(data[:min(len(data), maxHeader)])
+func headers(data []byte) Summary {
+	raw := fields(data[:min(len(data), maxHeader)], indexed)
 	hint := ""
 	if m := charsetParam.FindStringSubmatch(raw["content-type"]); m != nil {
 		hint = m[1]
@@ -33,15 +33,15 @@ func headers(data []byte) decoded {
 	if raw["cc"] != "" {
 		to = strings.TrimPrefix(to+", "+raw["cc"], ", ")
 	}
-	return decoded{
-		subject: decodeField(raw["subject"], hint, maxSubject), from: decodeField(raw["from"], hint, maxAddresses),
-		to: decodeField(to, hint, maxAddresses), messageID: decodeField(raw["message-id"], hint, maxMessageID),
+	return Summary{
+		Subject: decodeField(raw["subject"], hint, maxSubject), From: decodeField(raw["from"], hint, maxAddresses),
+		To: decodeField(to, hint, maxAddresses), MessageID: decodeField(raw["message-id"], hint, maxMessageID),
 	}
 }
 
-// fields collects the raw values of the fields that are wanted. To and Cc may
-// come again, of others the first counts.
-func fields(header []byte) map[string]string {
+// fields collects the raw values of the fields that are wanted. To, Cc and Bcc
+// may come again, of others the first counts.
+func fields(header []byte, wanted map[string]bool) map[string]string {
 	values := map[string]*strings.Builder{}
 	var field *strings.Builder // of the line before; nil: not wanted
 	for line := range headerLines(header) {
@@ -61,7 +61,7 @@ func fields(header []byte) map[string]string {
 		case before == nil:
 			field = &strings.Builder{}
 			values[name] = field
-		case name == "to" || name == "cc":
+		case name == "to" || name == "cc" || name == "bcc":
 			field = before
 			field.WriteString(", ")
 		default:
@@ -77,7 +77,7 @@ func fields(header []byte) map[string]string {
 }
 
 var (
-	wanted       = map[string]bool{"subject": true, "from": true, "to": true, "cc": true, "message-id": true, "content-type": true}
+	indexed      = map[string]bool{"subject": true, "from": true, "to": true, "cc": true, "message-id": true, "content-type": true}
 	charsetParam = regexp.MustCompile(`(?i)charset\s*=\s*"?([A-Za-z0-9._:-]+)`)
 )
 

@@ -1,4 +1,4 @@
-package index
+package mime
 
 import (
 	"bufio"
@@ -8,12 +8,18 @@ import (
 )
 
 const (
-	lineBytes     = 1 << 20  // kept of a line
-	partBytes     = 2 << 20  // kept of each MIME part
-	totalBytes    = 32 << 20 // kept of a message
-	maxDashes     = 5_000    // lines that may be boundaries
-	maxBoundaries = 14       // lines that may define one
+	lineBytes     = 1 << 20 // kept of a line
+	maxBoundaries = 14      // lines that may define one
 )
+
+// limits are what is kept of a message.
+type limits struct {
+	part   int // bytes of each MIME part
+	total  int // bytes of the message
+	dashes int // lines that may be boundaries
+}
+
+var forIndex = limits{part: 2 << 20, total: 32 << 20, dashes: 5_000}
 
 var boundary = []byte("boundary")
 
@@ -26,7 +32,8 @@ var boundary = []byte("boundary")
 // It also bounds how deep parts are nested: the time of the parser doubles
 // with each level that is not closed. After so many definitions of a boundary,
 // further ones are made unreadable, and their parts remain in one piece.
-func squeeze(r io.Reader, in *bufio.Reader) ([]byte, error) {
+// changed says that not all is there as it was.
+func squeeze(r io.Reader, in *bufio.Reader, keep limits) (data []byte, changed bool, err error) {
 	var out bytes.Buffer
 	in.Reset(r)
 	run, dashes, boundaries := 0, 0, 0
@@ -36,15 +43,18 @@ func squeeze(r io.Reader, in *bufio.Reader) ([]byte, error) {
 			run = 0
 			dashes++
 		}
-		if dashes > maxDashes || out.Len()+len(line) > totalBytes {
-			return out.Bytes(), nil
+		if dashes > keep.dashes || out.Len()+len(line) > keep.total {
+			return out.Bytes(), true, nil
 		}
-		if begin && run < partBytes {
+		if !begin || run >= keep.part {
+			changed = changed || len(line) > 0
+		} else {
 			at := out.Len()
 			out.Write(line)
 			if lower := asciiLower(line); bytes.Contains(lower, boundary) {
 				if boundaries++; boundaries > maxBoundaries {
 					hide(out.Bytes()[at:], lower)
+					changed = true
 				}
 			}
 		}
@@ -55,9 +65,9 @@ func squeeze(r io.Reader, in *bufio.Reader) ([]byte, error) {
 		case errors.Is(err, bufio.ErrBufferFull):
 			begin = false // the rest of an endless line is dropped
 		case errors.Is(err, io.EOF):
-			return out.Bytes(), nil
+			return out.Bytes(), changed, nil
 		default:
-			return out.Bytes(), err
+			return out.Bytes(), changed, err
 		}
 	}
 }

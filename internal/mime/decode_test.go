@@ -1,4 +1,4 @@
-package index
+package mime
 
 import (
 	"bytes"
@@ -42,8 +42,8 @@ func TestDecodeHeaders(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			d := headers([]byte(c.in))
-			if d.subject != c.subject || d.from != c.from || d.to != c.to {
-				t.Errorf("subject %q, from %q, to %q", d.subject, d.from, d.to)
+			if d.Subject != c.subject || d.From != c.from || d.To != c.to {
+				t.Errorf("subject %q, from %q, to %q", d.Subject, d.From, d.To)
 			}
 		})
 	}
@@ -80,21 +80,21 @@ func TestDecodeText(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := newDecoder().decode(strings.NewReader(c.in))
+			d, err := NewDecoder().Decode(strings.NewReader(c.in))
 			if err != nil {
 				t.Error(err)
 			}
-			rest := d.text
+			rest := d.Text
 			for _, want := range c.text {
 				var ok bool
 				if _, rest, ok = strings.Cut(rest, want); !ok {
-					t.Errorf("text %q lacks %q", d.text, want)
+					t.Errorf("text %q lacks %q", d.Text, want)
 				}
 			}
-			if c.not != "" && strings.Contains(d.text, c.not) {
-				t.Errorf("text %q has %q", d.text, c.not)
+			if c.not != "" && strings.Contains(d.Text, c.not) {
+				t.Errorf("text %q has %q", d.Text, c.not)
 			}
-			if diff := cmp.Diff(c.names, d.attachments); diff != "" {
+			if diff := cmp.Diff(c.names, d.Attachments); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -127,12 +127,12 @@ func TestHostile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			begin := time.Now()
-			d, _ := newDecoder().decode(strings.NewReader(in)) //nolint:errcheck // an error is a right answer
+			d, _ := NewDecoder().Decode(strings.NewReader(in)) //nolint:errcheck // an error is a right answer
 			if took := time.Since(begin); took > decodeTimeout {
 				t.Errorf("took %v", took)
 			}
-			if len(d.text) > maxText+10 || len(d.subject) > maxSubject || len(d.to) > maxAddresses || len(d.attachments) > maxNames {
-				t.Errorf("too much: text %d, subject %d, to %d, %d names", len(d.text), len(d.subject), len(d.to), len(d.attachments))
+			if len(d.Text) > maxText+10 || len(d.Subject) > maxSubject || len(d.To) > maxAddresses || len(d.Attachments) > maxNames {
+				t.Errorf("too much: text %d, subject %d, to %d, %d names", len(d.Text), len(d.Subject), len(d.To), len(d.Attachments))
 			}
 		})
 	}
@@ -144,12 +144,12 @@ func TestLargeMessage(t *testing.T) {
 	body = strings.Replace(body, "--X--\r\n", "--X\r\nContent-Disposition: attachment; filename=last.bin\r\n\r\n"+strings.Repeat("zzzzzzzz\r\n", 2_000_000)+"--X--\r\n", 1)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	d, err := newDecoder().decode(strings.NewReader(body))
+	d, err := NewDecoder().Decode(strings.NewReader(body))
 	runtime.ReadMemStats(&after)
-	if err != nil || !strings.Contains(d.text, "see files") {
-		t.Errorf("%v, text %.40q", err, d.text)
+	if err != nil || !strings.Contains(d.Text, "see files") {
+		t.Errorf("%v, text %.40q", err, d.Text)
 	}
-	if diff := cmp.Diff([]string{"relatório.pdf", "last.bin"}, d.attachments); diff != "" {
+	if diff := cmp.Diff([]string{"relatório.pdf", "last.bin"}, d.Attachments); diff != "" {
 		t.Error(diff)
 	}
 	if used := after.TotalAlloc - before.TotalAlloc; used > 120<<20 {
@@ -176,12 +176,12 @@ func TestGivenUpParserEnds(t *testing.T) {
 // TestBusyParser: messages after hostile ones are indexed by their headers.
 func TestBusyParser(t *testing.T) {
 	t.Parallel()
-	d := newDecoder()
+	d := NewDecoder()
 	for range decoders {
 		d.slots <- struct{}{}
 	}
-	got, err := d.decode(strings.NewReader("Subject: x\r\n\r\ny"))
-	if err == nil || got.subject != "x" || got.text != "" {
+	got, err := d.Decode(strings.NewReader("Subject: x\r\n\r\ny"))
+	if err == nil || got.Subject != "x" || got.Text != "" {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -189,8 +189,8 @@ func TestBusyParser(t *testing.T) {
 func TestUnreadableBody(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("bad frame")
-	got, err := newDecoder().decode(io.MultiReader(strings.NewReader("Subject: x\r\n\r\nfirst words"), iotest.ErrReader(broken)))
-	if !errors.Is(err, broken) || got.subject != "x" || !strings.Contains(got.text, "first words") {
+	got, err := NewDecoder().Decode(io.MultiReader(strings.NewReader("Subject: x\r\n\r\nfirst words"), iotest.ErrReader(broken)))
+	if !errors.Is(err, broken) || got.Subject != "x" || !strings.Contains(got.Text, "first words") {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -208,8 +208,8 @@ func FuzzDecode(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		d, _ := newDecoder().decode(bytes.NewReader(in)) //nolint:errcheck
-		for _, s := range append(d.attachments, d.subject, d.from, d.to, d.messageID, d.text) {
+		d, _ := NewDecoder().Decode(bytes.NewReader(in)) //nolint:errcheck
+		for _, s := range append(d.Attachments, d.Subject, d.From, d.To, d.MessageID, d.Text) {
 			if !utf8.ValidString(s) {
 				t.Errorf("not UTF-8: %q", s)
 			}

@@ -1,0 +1,223 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"understudy/internal/archive"
+	"understudy/internal/archive/ship"
+	"understudy/internal/store"
+)
+
+// logRecord is a good record of the log, 40 bytes of memory each.
+type logRecord struct {
+	offset, length int64
+	id             uuid.UUID
+	expired, seen  bool // older than its mailboxes' retention; has a row in the index
+}
+
+// logSegment is a segment as it was read.
+type logSegment struct {
+	records []logRecord // by offset
+	end     int64       // how far it was read
+	open    bool
+}
+
+// fault is something wrong at a place of the archive.
+type fault struct {
+	Segment string `json:"segment"`
+	Offset  int64  `json:"offset"`
+	Length  int64  `json:"length"`
+	ID      string `json:"id,omitempty"`
+	Why     string `json:"why"`
+}
+
+// checker reads the log and compares it with the index.
+type checker struct {
+	archive   ship.Reader              // without its bucket: the segments of this host alone
+	deep      bool                     // decompress every message
+	retention map[string]time.Duration // by domain; nil: not known
+
+	begin    time.Time
+	mu       sync.Mutex
+	segments map[string]*logSegment
+	gone     map[string]bool // removed while we looked
+	report   verifyReport
+}
+
+// verifyReport is what was found. Lists hold at most maxFaults entries.
+type verifyReport struct {
+	Segments          int     `json:"segments"`
+	Records           int64   `json:"records"`
+	Bytes             int64   `json:"bytes"`
+	Damaged           int64   `json:"damaged_bytes"`
+	NewerVersion      uint16  `json:"newer_format_version,omitempty"` // met, and not readable by this program
+	Faults            []fault `json:"faults"`
+	FaultCount        int64   `json:"fault_count"`
+	Rows              int64   `json:"index_rows"`
+	RowsWithoutRecord int64   `json:"rows_without_record"`
+	RecordsWithoutRow int64   `json:"records_without_row"`
+	Shipped           int64   `json:"rows_of_shipped_segments"` // not on this host: not compared
+	Expired           int64   `json:"expired_records"`          // past retention, so rightly without a row
+	Duplicates        int64   `json:"duplicate_records"`        // of a message that has a row for another record
+	NotYetIndexed     int64   `json:"not_yet_indexed"`          // the worker has not come there yet
+	IndexChecked      bool    `json:"index_checked"`
+	OK                bool    `json:"ok"`
+}
+
+const maxFaults = 1000
+
+func (c *checker) fault(f fault) {
+	c.report.FaultCount++
+	if len(c.report.Faults) < maxFaults {
+		c.report.Faults = append(c.report.Faults, f)
+	}
+}
+
+// expired reports that no mailbox's domain wants the message any more.
+func (c *checker) expired(e *archive.Envelope) bool {
+	for _, m := range e.Mailboxes {
+		if keep, ok := c.retention[m[strings.LastIndexByte(m, '@')+1:]]; ok && c.begin.Sub(e.Received) < keep {
+			return false
+		}
+	}
+	return c.retention != nil
+}
+
+// row looks for the record of an index row.
+func (c *checker) row(r store.RecordRow, shipped map[string]bool) {
+	c.report.Rows++
+	seg := c.segments[r.Segment]
+	switch {
+	case seg != nil:
+		if seg.open && r.Offset >= seg.end {
+			return // came later
+		}
+		i, found := slices.BinarySearchFunc(seg.records, r.Offset, func(l logRecord, at int64) int { return int(l.offset - at) })
+		if found && seg.records[i].id == r.ID && seg.records[i].length == r.Length {
+			seg.records[i].seen = true
+			return
+		}
+	case shipped[r.Segment]:
+		c.report.Shipped++
+		return
+	default:
+		if started, err := archive.Started(r.Segment); c.gone[r.Segment] || err == nil && started.After(c.begin.Add(-time.Minute)) {
+			return
+		}
+	}
+	c.report.RowsWithoutRecord++
+	c.fault(fault{Segment: r.Segment, Offset: r.Offset, Length: r.Length, ID: r.ID.String(), Why: "in the index, but there is no such record"})
+}
+
+// missing returns the segments that have records without a row, although the
+// index is past them (by the checkpoints from before the log was read).
+func (c *checker) missing(ctx context.Context, s *store.Store, before map[string]store.Checkpoint) ([]string, error) {
+	var out []string
+	for name, seg := range c.segments {
+		lost := map[uuid.UUID]logRecord{}
+		for _, r := range seg.records {
+			switch {
+			case r.seen:
+			case r.expired:
+				c.report.Expired++
+			case r.offset >= before[name].Indexed:
+				c.report.NotYetIndexed++
+			default:
+				lost[r.id] = r
+			}
+		}
+		if len(lost) == 0 {
+			continue
+		}
+		ids := make([]uuid.UUID, 0, len(lost))
+		for id := range lost {
+			ids = append(ids, id)
+		}
+		elsewhere, err := s.KnownMessages(ctx, ids)
+		if err != nil {
+			return nil, err
+		}
+		for id := range elsewhere {
+			c.report.Duplicates++
+			delete(lost, id)
+		}
+		for id, r := range lost {
+			c.report.RecordsWithoutRow++
+			c.fault(fault{Segment: name, Offset: r.offset, Length: r.length, ID: id.String(), Why: "not in the index"})
+		}
+		if len(lost) > 0 {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// check reads the log and, with a store, compares it with the index. It
+// returns the segments that have records without a row.
+func (c *checker) check(e *env, s *store.Store) ([]string, error) {
+	c.begin, c.segments, c.gone = time.Now(), map[string]*logSegment{}, map[string]bool{}
+	c.report.Faults = []fault{}
+	var before map[string]store.Checkpoint
+	if s != nil {
+		var err error
+		if before, err = s.SegmentOffsets(e.ctx); err != nil {
+			return nil, err
+		}
+		if c.retention, err = retentions(e.ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	list, err := c.archive.Segments(e.ctx)
+	if err != nil {
+		return nil, err
+	}
+	total := int64(0)
+	for _, seg := range list {
+		total += seg.Size
+	}
+	bar := e.bar(total, "reading segments", true)
+	if err := c.readLog(e.ctx, bar, list); err != nil {
+		return nil, fmt.Errorf("read the archive: %w", err)
+	}
+	bar.Finish() //nolint:errcheck // only shows
+	if s == nil {
+		return nil, nil
+	}
+	c.report.IndexChecked = true
+	shipped, err := s.ShippedSegments(e.ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := e.bar(-1, "comparing the index", false)
+	defer rows.Finish() //nolint:errcheck // only shows
+	err = s.EachRecordRow(e.ctx, func(r store.RecordRow) error {
+		rows.Add(1) //nolint:errcheck // only shows
+		c.row(r, shipped)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.missing(e.ctx, s, before)
+}
+
+// retentions is how long each domain keeps its mail.
+func retentions(ctx context.Context, s *store.Store) (map[string]time.Duration, error) {
+	domains, err := s.Domains(ctx, store.Everything)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]time.Duration, len(domains))
+	for _, d := range domains {
+		out[d.Name] = time.Duration(d.RetentionDays) * 24 * time.Hour
+	}
+	return out, nil
+}

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"understudy/internal/store"
+)
+
+const shownFaults = 20 // in text; --json has up to maxFaults
+
+type archiveVerify struct {
+	NoIndex bool `help:"Check the segments alone; the database is not asked."`
+	Shipped bool `help:"Read the shipped segments too: all of the bucket is downloaded."`
+}
+
+// Run reads every record of every segment on this host, and with --shipped in the
+// bucket, and compares with the
+// index both ways. It changes nothing.
+func (c *archiveVerify) Run(e *env) error {
+	check := &checker{deep: true}
+	var s *store.Store
+	var err error
+	if c.NoIndex {
+		e.settings, err = loadConfig(e.config)
+	} else {
+		s, err = e.openUnbounded()
+	}
+	if err != nil {
+		return err
+	}
+	if check.archive, err = e.settings.archive(); err != nil {
+		return err
+	}
+	if !c.Shipped {
+		check.archive.Bucket = nil
+	}
+	if _, err := check.check(e, s); err != nil {
+		return err
+	}
+	r := &check.report
+	r.OK = r.FaultCount == 0
+	slices.SortFunc(r.Faults, func(a, b fault) int {
+		return cmp.Or(cmp.Compare(a.Segment, b.Segment), cmp.Compare(a.Offset, b.Offset))
+	})
+	if e.json {
+		err = e.print(r, "")
+	} else {
+		err = r.show(e)
+	}
+	if err == nil && !r.OK {
+		err = r.verdict()
+	}
+	return err
+}
+
+func (r *verifyReport) show(e *env) error {
+	for _, f := range r.Faults[:min(len(r.Faults), shownFaults)] {
+		fmt.Fprintf(e.out, "%s at %d, %d bytes: %s\n", f.Segment, f.Offset, f.Length, oneLine(f.Why+" "+f.ID))
+	}
+	if more := r.FaultCount - shownFaults; more > 0 {
+		fmt.Fprintf(e.out, "... and %d more faults (--json shows up to %d)\n", more, maxFaults)
+	}
+	fmt.Fprintf(e.out, "segments: %d, records: %d good, %d bytes, %d of them damaged\n", r.Segments, r.Records, r.Bytes, r.Damaged)
+	if !r.IndexChecked {
+		return nil
+	}
+	_, err := fmt.Fprintf(e.out, "index: %d rows; %d without a record, %d of shipped segments not compared\n"+
+		"records without a row: %d missing, %d not indexed yet, %d past retention, %d duplicates\n",
+		r.Rows, r.RowsWithoutRecord, r.Shipped, r.RecordsWithoutRow, r.NotYetIndexed, r.Expired, r.Duplicates)
+	return err
+}
+
+// verdict says what to do about what is wrong.
+func (r *verifyReport) verdict() error {
+	text := fmt.Sprintf("the archive has %d faults", r.FaultCount)
+	switch {
+	case r.NewerVersion > 0:
+		text += fmt.Sprintf("; a later release wrote records of format version %d: update this program, then: archive reindex --missing", r.NewerVersion)
+	case r.Damaged > 0:
+		text += "; damaged messages are lost unless a backup or the bucket has the segment: put that file in its place (stop the milter for an open one), then: archive reindex --missing"
+	case r.RecordsWithoutRow > 0 && r.RowsWithoutRecord == 0:
+		text += "; nothing is lost, the index lacks messages: archive reindex --missing"
+	case r.RowsWithoutRecord > 0:
+		text += "; the index names records that are not there: if their segments lie elsewhere, bring them back, else: archive reindex --all"
+	}
+	return fmt.Errorf("%s", text)
+}

@@ -1,0 +1,172 @@
+package web
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"understudy/internal/query"
+	"understudy/internal/store"
+)
+
+const archiveLines = 50
+
+// archivePage is the search of the archive and a page of what it found.
+type archivePage struct {
+	page
+	Query string
+	Where string // a wrong query, and below it a mark at the place
+	List  []store.MessageRow
+	First string // path of the first page; "" on it
+	Next  string // path of the next page; "" on the last
+	Owner bool   // a mailbox owner searches: it is all their own
+}
+
+// access is whose mail the user may see.
+func (u *user) access() store.Access {
+	switch {
+	case u.account == nil:
+		return store.Access{Mailbox: u.mailbox.Address}
+	case u.operator():
+		return store.Access{All: true}
+	}
+	return store.Access{Domains: u.account.Domains}
+}
+
+func (s *Site) archive(w http.ResponseWriter, r *http.Request, u *user) error {
+	if err := r.ParseForm(); err != nil {
+		return badForm(err)
+	}
+	if r.Form.Has("form") { // the fields below the search box: shown as a query
+		http.Redirect(w, r, archivePath(composed(r.Form), ""), http.StatusSeeOther)
+		return nil
+	}
+	v := archivePage{page: s.page(r, u, "Mail archive"), Query: strings.TrimSpace(r.Form.Get("q")), Owner: u.account == nil}
+	f := store.MessageFilter{Access: u.access(), Limit: archiveLines}
+	var wrong *query.Error
+	if err := f.Ask(v.Query); errors.As(err, &wrong) {
+		v.Where = wrong.Caret(v.Query)
+		return render(w, r, http.StatusUnprocessableEntity, archiveView(v))
+	} else if err != nil {
+		return err
+	}
+	if c := r.Form.Get("page"); c != "" {
+		var err error
+		if f.Cursor, err = parseCursor(c); err != nil {
+			return store.ErrNotFound
+		}
+		v.First = archivePath(v.Query, "")
+	}
+	list, next, err := s.Store.SearchMessages(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	if v.List = list; next != nil {
+		v.Next = archivePath(v.Query, cursorText(*next))
+	}
+	return render(w, r, http.StatusOK, archiveView(v))
+}
+
+// composed writes the fields of the form in the query language.
+func composed(form url.Values) string {
+	var terms []string
+	for _, name := range []string{"from", "to", "subject", "filename", "mailbox"} {
+		if text := strings.TrimSpace(form.Get(name)); text != "" {
+			if strings.ContainsAny(text, " \t\"()\\") || strings.HasPrefix(text, "-") {
+				text = query.Quote(text)
+			}
+			terms = append(terms, name+":"+text)
+		}
+	}
+	for _, name := range []string{"after", "before", "direction"} {
+		if text := strings.TrimSpace(form.Get(name)); text != "" {
+			terms = append(terms, name+":"+text)
+		}
+	}
+	if form.Get("attachment") != "" {
+		terms = append(terms, "has:attachment")
+	}
+	if text := strings.TrimSpace(form.Get("words")); text != "" {
+		terms = append(terms, text)
+	}
+	return strings.Join(terms, " ")
+}
+
+// archivePath is the page of a search that begins behind a cursor.
+func archivePath(q, cursor string) string {
+	v := url.Values{}
+	if q != "" {
+		v.Set("q", q)
+	}
+	if cursor != "" {
+		v.Set("page", cursor)
+	}
+	if len(v) == 0 {
+		return "/archive"
+	}
+	return "/archive?" + v.Encode()
+}
+
+// cursorText writes a cursor for a URL: microseconds and id.
+func cursorText(c store.Cursor) string {
+	return strconv.FormatInt(c.Received.UnixMicro(), 36) + "-" + base64.RawURLEncoding.EncodeToString(c.ID[:])
+}
+
+func parseCursor(text string) (c store.Cursor, err error) {
+	at, id, _ := strings.Cut(text, "-")
+	micro, err := strconv.ParseInt(at, 36, 64)
+	if err != nil {
+		return c, err
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(id)
+	if err != nil {
+		return c, err
+	}
+	c.ID, err = uuid.FromBytes(raw)
+	c.Received = time.UnixMicro(micro).UTC()
+	return c, err
+}
+
+func messagePath(m *store.MessageRow) string { return "/archive/" + m.ID.String() }
+
+// correspondent is the other side of a message.
+func correspondent(m *store.MessageRow) string {
+	text := m.FromHeader
+	if m.Direction == "outbound" {
+		text = m.ToHeader
+	}
+	if text == "" {
+		text = m.Sender
+	}
+	if m.Direction == "outbound" {
+		return "to " + text
+	}
+	return text
+}
+
+func subjectOf(subject string) string {
+	if subject == "" {
+		return "(no subject)"
+	}
+	return subject
+}
+
+// bytesText writes a size for people.
+func bytesText(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 1_000_000:
+		return fmt.Sprintf("%d kB", (n+500)/1000)
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}
+
+func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") }

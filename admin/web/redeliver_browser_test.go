@@ -1,0 +1,94 @@
+package web
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// follows waits until a page that loads itself anew says something.
+func (b *window) follows(name, want string) {
+	b.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		got, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`(document.querySelector('[data-testid="`+name+`"]') || {innerText: ""}).innerText`))
+		if err == nil && strings.Contains(got, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("%s says %q (%v), want %q", name, got, err, want)
+		}
+	}
+}
+
+func TestBrowserRedeliver(t *testing.T) {
+	t.Parallel()
+	s := newTestSite(t, cluster)
+	var mails []mail
+	for n := range 4 {
+		mails = append(mails, mail{Sender: "dora@internet.test", Mailboxes: []string{anaMail, brunoMail}, Body: simple(fmt.Sprint("needle ", n), "x")})
+	}
+	ids := s.archived(t, mails...)
+	b := newWindow(t, s)
+	b.signIn("adm", pass, "domains")
+	b.open("/archive?q=needle")
+	b.click("redeliver-all", "confirm")
+	b.says("question", "Deliver 4 messages again?")
+	b.says("steps", "8 copies to 2 mailboxes of example.test, on the domain’s own mail server, which is active now")
+	b.picture("redeliver-confirm")
+	b.click("go", "redelivery")
+	b.follows("state", "Collecting")
+	list, err := s.Store.Redeliveries(t.Context(), "adm", 1)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	// What worker does, step by step: the page follows by itself.
+	if err := s.Store.CollectRedelivery(t.Context(), &list[0]); err != nil {
+		t.Fatal(err)
+	}
+	items, err := s.Store.DueItems(t.Context(), list[0].ID, 10)
+	if err != nil || len(items) != 8 {
+		t.Fatal(items, err)
+	}
+	for n, i := range items {
+		if _, err := s.Store.BeginItem(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+		step := func() error { return s.Store.ItemSent(t.Context(), i, "250 2.0.0 ok") }
+		switch {
+		case n == 1:
+			step = func() error { return s.Store.ItemFailed(t.Context(), i, "552 5.3.4 message too large") }
+		case n == 2:
+			step = func() error {
+				return s.Store.ItemRetry(t.Context(), i, "451 4.7.1 greylisted", time.Now().Add(time.Hour))
+			}
+		}
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.follows("state", "6 of 8 delivered")
+	b.follows("left", "1")
+	b.follows("failures", "552 5.3.4 message too large")
+	b.follows("retries", "451 4.7.1 greylisted")
+	b.picture("redelivery")
+	if _, err := s.Store.Pool.Exec(t.Context(), `UPDATE redelivery_item SET state = 'sending' WHERE state = 'waiting'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Store.ItemSent(t.Context(), items[2], "250 ok"); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := s.Store.FinishRedelivery(t.Context(), list[0].ID); err != nil || !done {
+		t.Fatal(done, err)
+	}
+	b.follows("state", "Finished: 7 of 8 delivered, 1 could not be")
+	b.open("/redeliveries")
+	b.says("list", "all found by needle")
+	b.open("/archive/" + ids[0].String())
+	b.open("/domains/example.test/audit")
+	b.says("audit", "adm", "delivered again", "read")
+	b.picture("audit")
+}

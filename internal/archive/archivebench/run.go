@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"understudy/internal/archive"
+)
+
+// messages are what the writers append: each its own, again and again.
+type messages struct {
+	size   int
+	spools []*archive.Spool
+}
+
+// run is one pair: the archive, then the loops.
+type run struct {
+	messages, syncs                int
+	stored                         int64 // bytes that the archive wrote
+	archive, loopStored, loopPlain time.Duration
+	longest                        time.Duration // append
+}
+
+func newMessages(dir string, writers, size int) (*messages, error) {
+	m := &messages{size: size}
+	for i := range writers {
+		s := archive.NewSpool(dir, 1<<30)
+		m.spools = append(m.spools, s)
+		if _, err := s.Write(message(i%7, size)); err != nil {
+			m.close()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *messages) close() {
+	for _, s := range m.spools {
+		s.Close()
+	}
+}
+
+// message makes mail of exactly n bytes: words, and beyond 5 KB an attachment
+// in base64, which is most of a large message, half of it noise.
+func message(seed, n int) []byte {
+	rng := rand.New(rand.NewPCG(uint64(seed), 1))
+	words := rand.NewZipf(rng, 1.1, 4, 20_000)
+	var b strings.Builder
+	fmt.Fprintf(&b, "From: a%d@example.org\r\nTo: ana@example.test\r\nSubject: number %d\r\nMIME-Version: 1.0\r\n\r\n", seed, seed)
+	for b.Len() < min(n, 5000) {
+		for range 10 {
+			fmt.Fprintf(&b, "w%x ", words.Uint64()*2654435761%1e7)
+		}
+		b.WriteString("\r\n")
+	}
+	line := make([]byte, 57)
+	for b.Len() < n {
+		for i := range line {
+			line[i] = byte(rng.Uint32())
+			if i%2 == 0 {
+				line[i] &= 3
+			}
+		}
+		b.WriteString(base64.StdEncoding.EncodeToString(line) + "\r\n")
+	}
+	return []byte(b.String()[:n])
+}
+
+// run measures one pair on the disk of dir.
+func (m *messages) run(dir string, length time.Duration) (r run, err error) {
+	dir, err = os.MkdirTemp(dir, "archivebench-")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := m.archive(&r, filepath.Join(dir, "archive"), length); err != nil {
+		return r, err
+	}
+	if r.loopStored, err = loop(filepath.Join(dir, "stored"), r.syncs, r.stored); err != nil {
+		return r, err
+	}
+	r.loopPlain, err = loop(filepath.Join(dir, "plain"), r.syncs, int64(r.messages)*int64(m.size))
+	return r, err
+}
+
+// archive appends for a while, and at least one message a writer.
+func (m *messages) archive(r *run, dir string, length time.Duration) error {
+	reg := prometheus.NewRegistry()
+	w, err := archive.OpenWriter(dir, archive.Options{Metrics: reg, SpoolDir: filepath.Dir(dir), MaxBytes: 4 << 30})
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var all error
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for _, s := range m.spools {
+		wg.Go(func() {
+			n, stored, longest := 0, int64(0), time.Duration(0)
+			for n == 0 || time.Since(begin) < length {
+				start := time.Now()
+				ref, err := w.Append(context.Background(), &archive.Envelope{ID: uuid.Must(uuid.NewV7()), Received: start.UTC(), Direction: archive.Inbound,
+					Sender: "a@example.org", Recipients: []string{"ana@example.test"}, Mailboxes: []string{"ana@example.test"}, Client: "192.0.2.1"}, s)
+				longest = max(longest, time.Since(start))
+				if err != nil {
+					mu.Lock()
+					all = errors.Join(all, err)
+					mu.Unlock()
+					return
+				}
+				n, stored = n+1, stored+ref.Length
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			r.messages, r.stored, r.longest = r.messages+n, r.stored+stored, max(r.longest, longest)
+		})
+	}
+	wg.Wait()
+	r.archive = time.Since(begin)
+	if r.syncs, err = syncs(reg); err != nil {
+		return err
+	}
+	return errors.Join(all, w.Close())
+}
+
+// syncs is how many batches were written.
+func syncs(reg *prometheus.Registry) (int, error) {
+	families, err := reg.Gather()
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range families {
+		if f.GetName() == "understudy_archive_batch_messages" {
+			return int(f.GetMetric()[0].GetHistogram().GetSampleCount()), nil
+		}
+	}
+	return 0, errors.New("the archive counts no batches")
+}
+
+// loop writes total bytes in so many batches, each followed by fdatasync.
+func loop(path string, batches int, total int64) (time.Duration, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	chunk := message(1, 256<<10) // the size of the archive's writes
+	begin := time.Now()
+	for i := range int64(batches) {
+		for left := total*(i+1)/int64(batches) - total*i/int64(batches); left > 0; {
+			n, err := f.Write(chunk[:min(left, int64(len(chunk)))])
+			if err != nil {
+				return 0, err
+			}
+			left -= int64(n)
+		}
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(begin), nil
+}

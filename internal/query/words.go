@@ -1,0 +1,102 @@
+package query
+
+import (
+	"iter"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// MaxWord is the longest word, in bytes: longer ones are no words, neither in
+// the index nor in a query.
+const MaxWord = 255
+
+// Fold brings text into the form that is indexed and searched: lower case,
+// compatibility forms and accents taken away, so that "Évora" is found as
+// "evora". What is not UTF-8, and NUL, becomes what PostgreSQL takes.
+func Fold(s string) string {
+	if isASCII(s) {
+		return strings.ToLower(strings.ReplaceAll(s, "\x00", " "))
+	}
+	s = strings.Map(func(r rune) rune {
+		if r >= 0x300 && r <= 0x36F { // combining diacritical marks; other scripts keep theirs
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, norm.NFKD.String(Clean(s)))
+	return norm.NFC.String(s)
+}
+
+// Clean makes text that PostgreSQL takes: valid UTF-8 without NUL.
+func Clean(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", " "), "\uFFFD")
+}
+
+// WordsOf yields the words of folded text: runs of letters and digits. Scripts
+// that are written without spaces give one word for each character, and are
+// found as phrases.
+func WordsOf(folded string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		start := -1
+		for i := 0; i < len(folded); {
+			c, size := rune(folded[i]), 1
+			if c >= utf8.RuneSelf {
+				c, size = utf8.DecodeRuneInString(folded[i:])
+			}
+			single := c >= 0x0E00 && unspaced(c)
+			if inWord(c) && !single {
+				if start < 0 {
+					start = i
+				}
+				i += size
+				continue
+			}
+			if start >= 0 && i-start <= MaxWord && !yield(folded[start:i]) {
+				return
+			}
+			start = -1
+			if single && !yield(folded[i:i+size]) {
+				return
+			}
+			i += size
+		}
+		if start >= 0 && len(folded)-start <= MaxWord {
+			yield(folded[start:])
+		}
+	}
+}
+
+func inWord(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z'
+	}
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
+}
+
+// unspaced reports whether r is of a script written without spaces.
+func unspaced(r rune) bool {
+	return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
+}
+
+// Addresses yields the e-mail addresses in folded text such as a From field:
+// what has an "@" between blanks, brackets, quotes, commas and semicolons.
+func Addresses(folded string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for part := range strings.FieldsFuncSeq(folded, func(r rune) bool { return strings.ContainsRune(" \t\r\n<>()[],;:\"'", r) }) {
+			if at := strings.LastIndexByte(part, '@'); at > 0 && at < len(part)-1 && len(part) <= MaxWord && !yield(part) {
+				return
+			}
+		}
+	}
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}

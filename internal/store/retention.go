@@ -1,0 +1,74 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Expiry follows one rule, the SQL function archive_needed: a mailbox's message
+// is needed while it is younger than the retention of the mailbox's domain,
+// or while the mailbox or the domain is held. A search shows it as long as it
+// is needed; a day's partition and a segment go when nothing in them is.
+
+// OldDays lists the days (UTC) of the index that may have expired, oldest
+// first: all that ended more than a day before at.
+func (s *Store) OldDays(ctx context.Context, at time.Time) ([]time.Time, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT day FROM (SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
+		FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'message'::regclass) x
+		WHERE (day + 2)::timestamp AT TIME ZONE 'UTC' <= $1 ORDER BY day`, at)
+	if err != nil {
+		return nil, wrap("list index partitions", err)
+	}
+	days, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	return days, wrap("list index partitions", err)
+}
+
+// DropExpiredDay drops the index of a day if none of its messages is needed at
+// that time, and reports whether it did. It does not wait long for locks.
+func (s *Store) DropExpiredDay(ctx context.Context, day, at time.Time) (dropped bool, err error) {
+	err = s.Pool.QueryRow(ctx, `SELECT drop_expired_partition($1::date, $2)`, day.Format(time.DateOnly), at).Scan(&dropped)
+	return dropped, wrap("drop index partition of "+day.Format(time.DateOnly), err)
+}
+
+// expired is true of segments s of which nothing is needed at $1, and which are
+// whole in the index, so that this is known.
+const expired = `s.sealed AND EXISTS (SELECT FROM segment_mailbox x WHERE x.segment = s.name)
+	AND NOT EXISTS (SELECT FROM segment_mailbox x WHERE x.segment = s.name AND archive_needed(x.mailbox, x.domain, x.last, $1))`
+
+// ExpiredSegments lists the segments of which nothing is needed at that time,
+// oldest first.
+func (s *Store) ExpiredSegments(ctx context.Context, at time.Time) ([]Checkpoint, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT name, indexed, sealed, damaged, records FROM segment s WHERE `+expired+` ORDER BY name`, at)
+	if err != nil {
+		return nil, wrap("list expired segments", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByName[Checkpoint])
+	return out, wrap("list expired segments", err)
+}
+
+// ExpireSegment has a segment removed if still nothing of it is needed at that
+// time; nobody can put it on hold, or keep its domains longer, meanwhile. It
+// reports whether it was removed. With an error of remove the segment stays
+// known and is tried again.
+func (s *Store) ExpireSegment(ctx context.Context, name string, at time.Time, remove func() error) (removed bool, err error) {
+	err = s.tx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `LOCK TABLE legal_hold, retention IN SHARE MODE`); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, `SELECT `+expired+` FROM segment s WHERE s.name = $2 FOR UPDATE`, at, name).Scan(&removed)
+		if err != nil || !removed {
+			return err
+		}
+		if err := remove(); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM segment WHERE name = $1`, name)
+		return err
+	})
+	if err != nil {
+		removed = false
+	}
+	return removed, wrap("expire segment "+name, err)
+}

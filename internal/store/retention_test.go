@@ -1,0 +1,247 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"understudy/internal/query"
+)
+
+// world is what the rule of retention says, in Go.
+type world struct {
+	days map[string]int  // by domain
+	held map[string]bool // domains and mailboxes
+}
+
+func (w *world) needed(mailbox string, received, at time.Time) bool {
+	domain := domainOf(mailbox)
+	return received.After(at.Add(-time.Duration(w.days[domain])*24*time.Hour)) || w.held[domain] || w.held[mailbox]
+}
+
+// TestNothingNeededIsRemoved: random domains, retentions, holds and clock.
+// What is needed is found and never removed, what is not is inaccessible on
+// its day, and days and segments without anything needed go.
+func TestNothingNeededIsRemoved(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			retentionWalk(t, rand.New(rand.NewPCG(seed, 7)))
+		})
+	}
+}
+
+func retentionWalk(t *testing.T, rng *rand.Rand) {
+	s, ctx := newStore(t), t.Context()
+	now := time.Now().UTC().Truncate(time.Microsecond).AddDate(0, 0, -60) // walks on to the present at most
+	s.now = func() time.Time { return now }
+	w := &world{days: map[string]int{}, held: map[string]bool{}}
+	var boxes []string
+	for i := range 4 {
+		name := fmt.Sprintf("d%d.test", i)
+		setRetention(t, s, w, name, 1+rng.IntN(40))
+		boxes = append(boxes, "a@"+name, "b@"+name)
+	}
+	messages, segments := map[uuid.UUID]IndexedMessage{}, map[string]bool{}
+	for i := range 12 {
+		b := IndexBatch{Segment: fmt.Sprintf("s%d", i), To: 10, Sealed: true}
+		begin := now.Add(-time.Duration(rng.IntN(45*24)) * time.Hour)
+		for range 1 + rng.IntN(4) {
+			m := sample(1)[0]
+			m.Segment, m.Received, m.Mailboxes = b.Segment, begin.Add(time.Duration(rng.IntN(36*60))*time.Minute), []string{boxes[rng.IntN(len(boxes))]}
+			if rng.IntN(2) == 0 {
+				m.Mailboxes = append(m.Mailboxes, boxes[rng.IntN(len(boxes))])
+			}
+			b.Messages = append(b.Messages, m)
+			messages[m.ID] = m
+		}
+		if err := s.IndexBatch(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		segments[b.Segment] = true
+	}
+	for range 25 {
+		now = now.Add(time.Duration(rng.IntN(60)) * time.Hour)
+		if now.After(time.Now()) {
+			break
+		}
+		change(t, s, w, rng, boxes)
+		checkVisible(t, s, w, messages, boxes, now)
+		if rng.IntN(2) == 0 {
+			expireAll(t, s, w, messages, segments, now)
+		}
+	}
+}
+
+func setRetention(t *testing.T, s *Store, w *world, domain string, days int) {
+	t.Helper()
+	_, err := s.Pool.Exec(t.Context(), `INSERT INTO domain (name, primaries, retention_days) VALUES ($1, '{127.0.0.1:25}', $2)
+		ON CONFLICT (name) DO UPDATE SET retention_days = $2`, domain, days)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.days[domain] = days
+}
+
+// change changes a retention or a hold, or removes a domain.
+func change(t *testing.T, s *Store, w *world, rng *rand.Rand, boxes []string) {
+	t.Helper()
+	box := boxes[rng.IntN(len(boxes))]
+	var err error
+	switch target := []string{box, domainOf(box)}[rng.IntN(2)]; rng.IntN(6) {
+	case 0:
+		setRetention(t, s, w, domainOf(box), 1+rng.IntN(40))
+	case 1: // its last word stays
+		_, err = s.Pool.Exec(t.Context(), `DELETE FROM domain WHERE name = $1`, domainOf(box))
+	case 2, 3:
+		if !w.held[target] {
+			err, w.held[target] = s.AddHold(t.Context(), target, "test", "why not"), true
+		}
+	default:
+		if w.held[target] {
+			err, w.held[target] = s.EndHold(t.Context(), target, "test"), false
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkVisible compares what each may see with the rule.
+func checkVisible(t *testing.T, s *Store, w *world, messages map[uuid.UUID]IndexedMessage, boxes []string, now time.Time) {
+	t.Helper()
+	ask := func(access Access, mine func(mailbox string) bool) {
+		want, got := map[uuid.UUID]bool{}, map[uuid.UUID]bool{}
+		for id, m := range messages {
+			for _, box := range m.Mailboxes {
+				if mine(box) && w.needed(box, m.Received, now) {
+					want[id] = true
+				}
+			}
+		}
+		for _, q := range []*query.Query{nil, {Root: query.Words{List: []string{"text"}}}} {
+			clear(got)
+			for id, err := range s.SearchIDs(t.Context(), MessageFilter{Access: access, Query: q}, 1000) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got[id] = true
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%+v at %v: %s", access, now, diff)
+			}
+		}
+		for id := range messages {
+			_, err := s.Message(t.Context(), access, id)
+			if ok := err == nil; ok != want[id] || err != nil && !errors.Is(err, ErrNotFound) {
+				t.Errorf("%+v: message %v, want visible %v", access, err, want[id])
+			}
+		}
+	}
+	for _, box := range boxes[:3] {
+		ask(Access{Mailbox: box}, func(x string) bool { return x == box })
+	}
+	ask(Access{Domains: []string{"d1.test"}}, func(x string) bool { return domainOf(x) == "d1.test" })
+	ask(Access{All: true}, func(string) bool { return true })
+}
+
+// expireAll removes what may go, and checks that it is that and no more.
+func expireAll(t *testing.T, s *Store, w *world, messages map[uuid.UUID]IndexedMessage, segments map[string]bool, now time.Time) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	needed, neededDays := map[string]bool{}, map[string]bool{}
+	for _, m := range messages {
+		for _, box := range m.Mailboxes {
+			if w.needed(box, m.Received, now) {
+				needed[m.Segment], neededDays[m.Received.Format(time.DateOnly)] = true, true
+			}
+		}
+	}
+	list, err := s.ExpiredSegments(ctx, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range list {
+		removed := false
+		ok, err := s.ExpireSegment(ctx, c.Segment, now, func() error { removed = true; return nil })
+		if err != nil || !ok || !removed || needed[c.Segment] || !segments[c.Segment] {
+			t.Errorf("segment %s: %v %v, %v; needed %v", c.Segment, ok, removed, err, needed[c.Segment])
+		}
+		delete(segments, c.Segment)
+	}
+	for name := range segments {
+		if !needed[name] {
+			t.Errorf("segment %s stays although nothing in it is needed", name)
+		}
+		if ok, err := s.ExpireSegment(ctx, name, now, func() error { t.Error("removed"); return nil }); ok || err != nil {
+			t.Errorf("needed segment %s: %v, %v", name, ok, err)
+		}
+	}
+	days, err := s.OldDays(ctx, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, day := range days {
+		dropped, err := s.DropExpiredDay(ctx, day, now)
+		if name := day.Format(time.DateOnly); err != nil || dropped == neededDays[name] {
+			t.Errorf("day %s: dropped %v, %v; needed %v", name, dropped, err, neededDays[name])
+		}
+		for id, m := range messages {
+			if dropped && m.Received.Format(time.DateOnly) == day.Format(time.DateOnly) {
+				delete(messages, id)
+			}
+		}
+	}
+}
+
+// TestUnknownIsKept: what belongs to nobody known is kept as long as anything,
+// and a clock that runs ahead drops nothing.
+func TestUnknownIsKept(t *testing.T) {
+	t.Parallel()
+	s, ctx := newStore(t), t.Context()
+	w := &world{days: map[string]int{}}
+	setRetention(t, s, w, "example.test", 10)
+	setRetention(t, s, w, "other.test", 20)
+	now := time.Now()
+	m := sample(1)
+	m[0].Received = now.AddDate(0, 0, -15)
+	m[0].Mailboxes = []string{"ana@example.test"}
+	for i, b := range []IndexBatch{{To: 10, Sealed: true, Messages: m}, {To: 10, Sealed: true, Damaged: 5}, {To: 10, Sealed: true, LeftOut: true},
+		{To: 10, Messages: m}, {To: 10, Sealed: true}} {
+		b.Segment = fmt.Sprintf("s%d", i)
+		if err := s.IndexBatch(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.ExpiredSegments(ctx, now)
+	if err != nil || len(got) != 1 || got[0].Segment != "s0" {
+		t.Errorf("expired %+v, %v; want s0: the others are damaged, not indexed whole, not sealed or empty", got, err)
+	}
+	broken := errors.New("read-only disk")
+	if ok, err := s.ExpireSegment(ctx, "s0", now, func() error { return broken }); ok || !errors.Is(err, broken) {
+		t.Errorf("got %v, %v", ok, err)
+	}
+	if got, err := s.ExpiredSegments(ctx, now); err != nil || len(got) != 1 {
+		t.Errorf("after trouble: %+v, %v", got, err)
+	}
+	if err := s.AddHold(ctx, "ana@example.test", "x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.ExpiredSegments(ctx, now); err != nil || len(got) != 0 {
+		t.Errorf("held: %+v, %v", got, err)
+	}
+	if err := s.EndHold(ctx, "ana@example.test", "x"); err != nil {
+		t.Fatal(err)
+	}
+	setRetention(t, s, w, "example.test", 30)
+	if ok, err := s.DropExpiredDay(ctx, m[0].Received.UTC(), now.AddDate(10, 0, 0)); ok || err != nil {
+		t.Errorf("by a clock that runs ahead: %v, %v", ok, err)
+	}
+}

@@ -1,0 +1,68 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Shipment is what is known of a segment's copy in the bucket.
+type Shipment struct {
+	Segment  string     `db:"name" json:"segment"`
+	Size     int64      `db:"size" json:"size"`               // bytes
+	SHA256   []byte     `db:"sha256" json:"sha256"`           // of the whole file
+	Begun    time.Time  `db:"begun_at" json:"begun_at"`       // of the first upload
+	Verified *time.Time `db:"verified_at" json:"verified_at"` // read back whole, and the same
+	Removed  *time.Time `db:"removed_at" json:"removed_at"`   // expired: its object is to be deleted
+}
+
+// Shipments returns all that was ever begun to be shipped and is not
+// forgotten, by segment.
+func (s *Store) Shipments(ctx context.Context) (map[string]Shipment, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT name, size, sha256, begun_at, verified_at, removed_at FROM segment_shipping`)
+	if err != nil {
+		return nil, wrap("read shipped segments", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[Shipment])
+	if err != nil {
+		return nil, wrap("read shipped segments", err)
+	}
+	out := make(map[string]Shipment, len(list))
+	for _, x := range list {
+		out[x.Segment] = x
+	}
+	return out, nil
+}
+
+// BeginShipping records that an upload is about to start; from then on an
+// object may be in the bucket. It reports false when the segment has expired
+// and must not be shipped.
+func (s *Store) BeginShipping(ctx context.Context, segment string, size int64, sha256 []byte) (bool, error) {
+	tag, err := s.Pool.Exec(ctx, `INSERT INTO segment_shipping (name, size, sha256) VALUES ($1, $2, $3)
+		ON CONFLICT (name) DO UPDATE SET size = $2, sha256 = $3, verified_at = NULL WHERE segment_shipping.removed_at IS NULL`, segment, size, sha256)
+	return tag.RowsAffected() == 1, wrap("begin to ship "+segment, err)
+}
+
+// FinishShipping records that the bucket's copy was read back and is whole. It
+// reports false when the segment has expired meanwhile.
+func (s *Store) FinishShipping(ctx context.Context, segment string) (bool, error) {
+	tag, err := s.Pool.Exec(ctx, `UPDATE segment_shipping SET verified_at = now() WHERE name = $1 AND removed_at IS NULL`, segment)
+	return tag.RowsAffected() == 1, wrap("finish shipping "+segment, err)
+}
+
+// ExpireShipping says that a segment has expired, whether it was shipped or
+// not: it will never be shipped, and what the bucket has of it is deleted by
+// the next run of the shipping job. It does not need the bucket.
+func (s *Store) ExpireShipping(ctx context.Context, segment string) error {
+	_, err := s.Pool.Exec(ctx, `INSERT INTO segment_shipping (name, removed_at) VALUES ($1, now())
+		ON CONFLICT (name) DO UPDATE SET removed_at = coalesce(segment_shipping.removed_at, now())`, segment)
+	return wrap("expire shipped segment "+segment, err)
+}
+
+// ForgetShipping drops what is known of a segment's copy, when the bucket has
+// none (any more).
+func (s *Store) ForgetShipping(ctx context.Context, segment string) error {
+	_, err := s.Pool.Exec(ctx, `DELETE FROM segment_shipping WHERE name = $1`, segment)
+	return wrap("forget shipped segment "+segment, err)
+}
