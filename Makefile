@@ -39,7 +39,8 @@ check: ## the fast part: build, static checks, tests that start no server
 	@.ci/checks
 	go test -shuffle=on $$(.ci/fast-packages)
 
-bench: ## benchmarks
+bench: ## benchmarks; the first compares the archive's append with a bare write and sync, in one run
+	go run ./internal/archive/archivebench -pairs 3
 	go test -run '^$$' -bench . -benchmem ./...
 
 generate: ## regenerate the code of the pages
