@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 )
@@ -302,22 +300,6 @@ func (s *Story) thereAndBack(ctx context.Context, from string, switchMode func(s
 	}
 	s.tell("and the portal's INBOX was drained to the primary")
 	return s.emptyInbox(ctx, 1)
-}
-
-func getStatus(ctx context.Context, url string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialogueTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	io.Copy(io.Discard, resp.Body) //nolint:errcheck // only the status counts
-	return resp.StatusCode, nil
 }
 
 func firstLine(s string) string {
