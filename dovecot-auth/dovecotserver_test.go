@@ -18,6 +18,8 @@ import (
 
 	"github.com/nikolalohinski/gonja/v2"
 	"github.com/nikolalohinski/gonja/v2/exec"
+
+	"understudy/internal/freeport"
 )
 
 const drainPassword = "master-secret"
@@ -45,7 +47,7 @@ func dovecotConf(t *testing.T) string {
 // startDovecot runs a real Dovecot in dir, with the sockets of cfg.
 func startDovecot(t *testing.T, dir string, cfg *Config) *dovecot {
 	t.Helper()
-	d := &dovecot{dir: dir, imap: freePort(t), pop3: freePort(t), lmtp: freePort(t)}
+	d := &dovecot{dir: dir, imap: freeport.For(t), pop3: freeport.For(t), lmtp: freeport.For(t)}
 	socket := strings.TrimPrefix(cfg.LuaListen, "unix:")
 	shareWith(t, filepath.Dir(socket), "dovecot")
 	port := func(address string) string { _, p, _ := net.SplitHostPort(address); return p }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"understudy/internal/freeport"
 )
 
 const postfixMain = `
@@ -58,7 +60,7 @@ type postfix struct{ smtp, single string }
 // without mechanisms dies and is throttled.
 func startPostfix(t *testing.T, dir string) *postfix {
 	t.Helper()
-	p := &postfix{smtp: freePort(t), single: freePort(t)}
+	p := &postfix{smtp: freeport.For(t), single: freeport.For(t)}
 	conf := filepath.Join(dir, "etc")
 	for _, d := range []string{"etc", "data", "queue"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"understudy/internal/directory"
+	"understudy/internal/freeport"
 	"understudy/internal/password"
 )
 
@@ -93,9 +93,9 @@ func shortDir(t *testing.T) string {
 func newConfig(t *testing.T, dir string, change *directory.Change) *Config {
 	t.Helper()
 	cfg := defaultConfig()
-	cfg.Database.URL = "postgres://understudy_auth@" + freePort(t) + "/understudy" // nothing listens there
+	cfg.Database.URL = "postgres://understudy_auth@" + freeport.For(t) + "/understudy" // nothing listens there
 	cfg.StateDirectory = filepath.Join(dir, "state")
-	cfg.MetricsListen = freePort(t)
+	cfg.MetricsListen = freeport.For(t)
 	cfg.LuaListen = "unix:" + filepath.Join(dir, "sock", "lua")
 	cfg.SASLListen = "unix:" + filepath.Join(dir, "sasl", "sasl")
 	cfg.MailDirectory = filepath.Join(dir, "mail")
@@ -240,28 +240,6 @@ func until(t *testing.T, what string, f func() error) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
-}
-
-// usedPorts are those that freePort has given.
-var usedPorts sync.Map
-
-// freePort is an address on which nothing listens. It is outside the range
-// from which Linux takes the local ports of connections.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if _, used := usedPorts.LoadOrStore(address, true); !used {
-			return address
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // lockedBuffer keeps a log.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"understudy/internal/archive"
 	"understudy/internal/directory"
+	"understudy/internal/freeport"
 )
 
 var (
@@ -89,12 +89,12 @@ type service struct {
 // Its database is a closed port: nothing here needs PostgreSQL.
 func newService(t *testing.T, socket, archiveDir string, extra ...string) *service {
 	t.Helper()
-	s := &service{dir: t.TempDir(), archive: archiveDir, socket: socket, metrics: freeAddress(t), log: &syncBuffer{}}
+	s := &service{dir: t.TempDir(), archive: archiveDir, socket: socket, metrics: freeport.For(t), log: &syncBuffer{}}
 	if err := testDirectory().Save(filepath.Join(s.dir, "directory.json")); err != nil {
 		t.Fatal(err)
 	}
 	yaml := fmt.Sprintf("database: {url: 'postgres://understudy@%s/understudy'}\nstate_directory: %s\nmetrics_listen: %s\nlisten: unix:%s\narchive_directory: %s\n%s\n",
-		freeAddress(t), s.dir, s.metrics, socket, archiveDir, strings.Join(extra, "\n"))
+		freeport.For(t), s.dir, s.metrics, socket, archiveDir, strings.Join(extra, "\n"))
 	if err := os.WriteFile(s.config(), []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -224,16 +224,6 @@ func eventually(t *testing.T, what string, f func() error) {
 		case <-tick.C:
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // syncBuffer is a log that may be read while it is written.

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"understudy/internal/freeport"
 )
 
 const mainCF = `compatibility_level = 3.6
@@ -102,7 +104,7 @@ func startPostfix(t *testing.T) *postfix {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &postfix{dir: dir, smtp: freeAddress(t), sink: newSink(t), socket: filepath.Join(dir, "queue/sidecar/milter")}
+	p := &postfix{dir: dir, smtp: freeport.For(t), sink: newSink(t), socket: filepath.Join(dir, "queue/sidecar/milter")}
 	_, sinkPort, _ := net.SplitHostPort(p.sink.addr)
 	files := map[string]string{"main.cf": fmt.Sprintf(mainCF, dir, sinkPort), "master.cf": fmt.Sprintf(masterCF, p.smtp)}
 	for name, text := range files {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"understudy/internal/freeport"
 	"understudy/internal/listen"
 )
 
@@ -102,16 +103,6 @@ postlog   unix-dgram n  -       n       -       1       postlogd
 `
 )
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // newPostfix prepares an instance; its sockets are to be in queue/sidecar.
 func newPostfix(t *testing.T) *postfix {
 	t.Helper()
@@ -120,7 +111,7 @@ func newPostfix(t *testing.T) *postfix {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &postfix{dir: dir, public: freePort(t), reentry: freePort(t), submission: freePort(t), signed: freePort(t)}
+	p := &postfix{dir: dir, public: freeport.For(t), reentry: freeport.For(t), submission: freeport.For(t), signed: freeport.For(t)}
 	u, err := user.Lookup("postfix")
 	if err != nil {
 		t.Fatal(err)

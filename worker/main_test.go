@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"understudy/internal/archive"
+	"understudy/internal/freeport"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
 )
@@ -42,7 +43,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), metrics: freePort(t)}
+	w := &world{t: t, dir: t.TempDir(), metrics: freeport.For(t)}
 	var err error
 	if w.cluster, err = pgtest.Start(); err != nil {
 		t.Fatal(err)
@@ -149,16 +150,6 @@ func (w *world) says(part string) {
 		}
 	}()
 	eventually(w.t, "/healthz: "+part, func() bool { last = w.healthz(); return strings.Contains(last, part) })
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -284,7 +275,7 @@ func TestSecondWorkerWaits(t *testing.T) {
 	first, _ := w.program("-config", w.dir+"/worker.yml")
 	w.says("200 ok")
 	old := w.metrics
-	w.metrics = freePort(t)
+	w.metrics = freeport.For(t)
 	w.program("-config", w.write("second.yml", w.config()))
 	w.says("503 another worker uses")
 	if err := first.Process.Kill(); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"understudy/internal/archive"
 	"understudy/internal/config"
+	"understudy/internal/freeport"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
 )
@@ -69,7 +69,7 @@ func setup(env *testscript.Env) error {
 	yml := fmt.Sprintf("database: {url: %q}\nmigrate_database: {url: %q}\nstate_directory: %s\nmetrics_listen: 127.0.0.1:0\n"+
 		"listen: 127.0.0.1:0\npublic_url: http://127.0.0.1\narchive_directory: %s\n",
 		cluster.URL("understudy_app", name), cluster.URL("understudy", name), env.WorkDir, archiveDir)
-	dead, err := deadAddress()
+	dead, err := freeport.Address() // nothing listens there
 	if err != nil {
 		return err
 	}
@@ -81,16 +81,6 @@ func setup(env *testscript.Env) error {
 	env.Setenv("DATABASE", cluster.URL("understudy_app", name))
 	return errors.Join(os.Mkdir(archiveDir, 0o700), os.WriteFile(config, []byte(yml), 0o600),
 		os.WriteFile(filepath.Join(env.WorkDir, "down.yml"), []byte(down), 0o600))
-}
-
-// deadAddress is one where nothing listens.
-func deadAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // sqlCmd runs a statement and prints the first column of its first row.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"understudy/internal/freeport"
 	"understudy/internal/store"
 )
 
@@ -22,7 +23,7 @@ import (
 func TestServe(t *testing.T) {
 	t.Parallel()
 	name := cluster.Database(t)
-	site, metrics := freeAddress(t), freeAddress(t)
+	site, metrics := freeport.For(t), freeport.For(t)
 	file := filepath.Join(t.TempDir(), "admin.yml")
 	yml := fmt.Sprintf("database: {url: %q}\nstate_directory: /x\nmetrics_listen: %s\nlisten: %s\npublic_url: http://%s\narchive_directory: /x\n",
 		cluster.URL("understudy_app", name), metrics, site, site)
@@ -72,15 +73,6 @@ func TestServe(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("does not end")
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	a, err := deadAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
 }
 
 func TestServeSaysThatThePortIsTaken(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"understudy/internal/freeport"
 )
 
 // Roles are the database roles of an installation (docs/architecture.md).
@@ -93,12 +94,10 @@ func (c *Cluster) prepare() error {
 			return err
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	var err error
+	if c.Port, err = freeport.Port(); err != nil {
 		return err
 	}
-	c.Port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	return c.command("initdb", "-D", c.Dir+"/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
 }
 

@@ -3,12 +3,13 @@ package stack
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"understudy/internal/freeport"
 )
 
 // portNames are the names of a stack's ports, as Options.Ports takes them.
@@ -22,10 +23,6 @@ func PortNames() []string { return slices.Clone(portNames) }
 func PortVariable(name string) string {
 	return "PORT_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
-
-// Free ports are taken from below the range the kernel uses for outgoing
-// connections, so that none of these takes one before its server does.
-const lowestPort, highestPort = 12000, 32000
 
 // choosePorts gives every name a port of 127.0.0.1 that nobody listens on.
 func choosePorts(fixed map[string]int) (map[string]int, error) {
@@ -59,24 +56,15 @@ func choosePorts(fixed map[string]int) (map[string]int, error) {
 		if _, ok := ports[name]; ok {
 			continue
 		}
-		l, err := listenOnFree()
+		p, err := freeport.Port()
 		if err != nil {
 			return nil, fmt.Errorf("choose port for %s: %w", name, err)
 		}
-		ports[name], held = l.Addr().(*net.TCPAddr).Port, append(held, l)
+		ports[name] = p
 	}
 	return ports, nil
 }
 
 func listenOn(port int) (net.Listener, error) {
 	return net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-}
-
-func listenOnFree() (l net.Listener, err error) {
-	for range 100 {
-		if l, err = listenOn(lowestPort + rand.IntN(highestPort-lowestPort)); err == nil {
-			return l, nil
-		}
-	}
-	return nil, err
 }

@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"understudy/internal/archive/ship"
+	"understudy/internal/freeport"
 )
 
 const (
@@ -89,7 +89,7 @@ func Start(tb testing.TB) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &Server{Address: freeAddress(tb), AccessKey: "A" + rand.Text()[:19], SecretKey: rand.Text(), dir: tb.TempDir(), program: program}
+	s := &Server{Address: freeport.For(tb), AccessKey: "A" + rand.Text()[:19], SecretKey: rand.Text(), dir: tb.TempDir(), program: program}
 	if s.out, err = os.Create(filepath.Join(tb.TempDir(), "server.log")); err != nil {
 		tb.Fatal(err)
 	}
@@ -211,16 +211,6 @@ func (s *Store) Open(tb testing.TB) *ship.Bucket {
 		}
 	})
 	return b
-}
-
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func pause(ctx context.Context, d time.Duration) {

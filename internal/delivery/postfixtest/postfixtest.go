@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"understudy/internal/freeport"
 )
 
 //go:embed main.cf
@@ -49,7 +51,7 @@ func Start(tb testing.TB, o Options) *Server {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { os.RemoveAll(dir) })
-	s := &Server{Dir: dir, SMTP: freeAddress(tb), tb: tb, access: map[string]string{}}
+	s := &Server{Dir: dir, SMTP: freeport.For(tb), tb: tb, access: map[string]string{}}
 	r := strings.NewReplacer("@DIR@", dir, "@SMTP@", s.SMTP, "@UID@", mailUID)
 	s.prepare(r.Replace(mainTemplate+o.Main), r.Replace(masterTemplate+o.Master))
 	s.Run()
@@ -179,16 +181,6 @@ func (s *Server) run(name string, args ...string) {
 		log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
 		s.tb.Fatalf("%s %v: %v: %s\n%s", name, args, err, text, log)
 	}
-}
-
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // await waits until something listens.

@@ -20,6 +20,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-smtp"
 
+	"understudy/internal/freeport"
 	"understudy/internal/portal"
 )
 
@@ -54,8 +55,8 @@ func Start(tb testing.TB, mailboxes ...string) *Server {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { os.RemoveAll(dir) })
-	s := &Server{Dir: dir, tb: tb, LMTP: freeAddress(tb), Config: portal.Config{DoveadmURL: "http://" + freeAddress(tb), APIKey: apiKey,
-		IMAPAddress: freeAddress(tb), MasterUser: masterUser, MasterPassword: masterPassword, Timeout: 10 * time.Second}}
+	s := &Server{Dir: dir, tb: tb, LMTP: freeport.For(tb), Config: portal.Config{DoveadmURL: "http://" + freeport.For(tb), APIKey: apiKey,
+		IMAPAddress: freeport.For(tb), MasterUser: masterUser, MasterPassword: masterPassword, Timeout: 10 * time.Second}}
 	var users strings.Builder
 	for _, m := range mailboxes {
 		fmt.Fprintf(&users, "%s:{PLAIN}%s:%d:%d::%s::\n", m, userPassword, mailUID, mailUID, s.Home(m))
@@ -155,16 +156,6 @@ func (s *Server) write(name, text string) {
 	if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(text), 0o644); err != nil {
 		s.tb.Fatal(err)
 	}
-}
-
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
