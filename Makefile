@@ -39,9 +39,8 @@ check: ## the fast part: build, static checks, tests that start no server
 	@.ci/checks
 	go test -shuffle=on $$(.ci/fast-packages)
 
-bench: ## benchmarks; the first compares the archive's append with a bare write and sync, in one run
-	go run ./internal/archive/archivebench -pairs 3
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## all benchmarks, against their goals, about an hour (as root); BENCH=regexp runs some, BENCH_FLAGS=-short tries them
+	go run ./internal/bench/cmd -run '$(BENCH)' $(BENCH_FLAGS)
 
 generate: ## regenerate the code of the pages
 	go tool templ generate

@@ -53,6 +53,7 @@ func TestDovecotLogins(t *testing.T) {
 		{"wrong", "bruno@example.test", "wrong", "a NO [AUTHENTICATIONFAILED]", "-ERR [AUTH]"},
 		{"unknown", "nobody@example.test", password2, "a NO [AUTHENTICATIONFAILED]", "-ERR [AUTH]"},
 		{"foreign", "bruno@example.com", password2, "a NO [AUTHENTICATIONFAILED]", "-ERR [AUTH]"},
+		{"outbound account", "relay-1", password2, "a NO [AUTHENTICATIONFAILED]", "-ERR [AUTH]"},
 		{"disabled", "carla@example.test", password2, "a NO [AUTHENTICATIONFAILED]", "-ERR [AUTH]"},
 		{"another's app password", "bruno@example.test", hashes().app, "a NO [AUTHENTICATIONFAILED]", "-ERR [AUTH]"},
 		{"tab in the password", "bruno@example.test", "second\tbest", "a NO [AUTHENTICATIONFAILED]", "-ERR [AUTH]"},
@@ -82,6 +83,7 @@ func TestDovecotLocked(t *testing.T) {
 	_, reply = pop3Login(t, d, "ana@example.test", anaPassword)
 	wantPrefix(t, "POP3 while locked", reply, "-ERR [AUTH] Too many wrong passwords. Try again in ")
 	wantPrefix(t, "LMTP while locked", deliver(t, d, "ana@example.test", 100), "250 ")
+	wantPrefix(t, "LMTP to a quoted name", deliver(t, d, `"F g"@example.test`, 100), "250 ")
 	c, reply := imapLogin(t, d, "ana@example.test*drain", drainPassword)
 	wantPrefix(t, "master user while locked", reply, "a OK ")
 	if got := subjects(t, c); got != "to ana@example.test" {
@@ -124,7 +126,7 @@ func TestDovecotDelivery(t *testing.T) {
 		t.Error("the alias has a home of its own")
 	}
 	out, err := exec.Command("doveadm", "-c", filepath.Join(dir, "dovecot.conf"), "user", "*").CombinedOutput()
-	if want := "ana@example.test\nbruno@example.test\ncarla@example.test\nelodie@example.test\nnopass@example.test\n\u00e9lodie@example.test\n"; string(out) != want {
+	if want := "\"f g\"@example.test\nana@example.test\nbruno@example.test\ncarla@example.test\nelodie@example.test\nnopass@example.test\n\u00e9lodie@example.test\n"; string(out) != want {
 		t.Errorf("doveadm user '*' (%v):\n%swant:\n%s", err, out, want)
 	}
 }

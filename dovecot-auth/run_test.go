@@ -106,7 +106,7 @@ func TestList(t *testing.T) {
 		}
 		return nil
 	})
-	const want = "u ana@example.test\nu bruno@example.test\nu carla@example.test\nu elodie@example.test\nu nopass@example.test\nu élodie@example.test\nEND\n"
+	const want = "u \"f g\"@example.test\nu ana@example.test\nu bruno@example.test\nu carla@example.test\nu elodie@example.test\nu nopass@example.test\nu élodie@example.test\nEND\n"
 	if got != want {
 		t.Errorf("list:\n%swant:\n%s", got, want)
 	}

@@ -54,7 +54,9 @@ func people() *directory.Change {
 			Scope: directory.ScopeAll, Mode: directory.Normal, RetentionDays: 90, OutboundNetworks: []netip.Prefix{}, Version: 1}},
 		Mailboxes: []*directory.Mailbox{box(1, "ana@example.test", true, 0), box(2, "bruno@example.test", true, 3<<20),
 			box(3, "carla@example.test", false, 0), box(4, "elodie@example.test", true, 0), box(5, "nopass@example.test", true, 0),
-			box(6, "\u00e9lodie@example.test", true, 0)},
+			box(6, "\u00e9lodie@example.test", true, 0), box(7, `"f g"@example.test`, true, 0)},
+		Outbound: []*directory.OutboundAccount{{ID: 1, Name: "relay-1", DomainIDs: []int64{1}, Enabled: true, Hash: hashes().other, Version: 50},
+			{ID: 2, Name: "relay-off", DomainIDs: []int64{1}, Hash: hashes().other, Version: 51}},
 		Aliases: []*directory.Alias{{ID: 1, DomainID: 1, Address: "sales@example.test", MailboxID: 1, Version: 10}},
 		Credentials: []*directory.Credential{
 			{ID: 1, MailboxID: 1, Kind: "password", Hash: hashes().ana, Version: 20},

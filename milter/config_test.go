@@ -28,6 +28,8 @@ func TestCheck(t *testing.T) {
 		{"no duration", goodConfig + "segment_max_age: soon\n", "soon"},
 		{"zero", goodConfig + "max_message_bytes: 0\n", "max_message_bytes: must be more than 0"},
 		{"too much", goodConfig + "max_message_bytes: 2000000000\n", "max_message_bytes: must not be more"},
+		{"encrypted", goodConfig + "archive_recipients: [age1j5pnhpuzsg9kzv4hhl4624awpxy3489e5xh60wfv2p9mcshgqpdq9cmlkv]\n", ""},
+		{"no recipient", goodConfig + "archive_recipients: [age1nobody]\n", "archive_recipients: number 1 is no public key of age"},
 		{"bad socket", strings.Replace(goodConfig, "unix:/run", "/run", 1), "listen: want unix:/path"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

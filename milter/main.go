@@ -42,8 +42,12 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	if err := dir.Load(saved); err != nil {
 		log.Error("saved directory not used; mail waits until PostgreSQL answers", "error", err)
 	}
+	recipients, err := archive.ParseRecipients(cfg.Recipients)
+	if err != nil {
+		return err
+	}
 	writer, err := archive.OpenWriter(cfg.ArchiveDirectory, archive.Options{MaxBytes: cfg.SegmentMaxBytes,
-		MaxAge: cfg.SegmentMaxAge, SpoolDir: cfg.StateDirectory, Log: log, Metrics: reg})
+		MaxAge: cfg.SegmentMaxAge, SpoolDir: cfg.StateDirectory, Recipients: recipients, Log: log, Metrics: reg})
 	if err != nil {
 		return err
 	}
@@ -60,6 +64,6 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	group.Go(func() error { return observe.Serve(ctx, cfg.MetricsListen, reg, srv.health) })
 	group.Go(func() error { return follower.Run(ctx) })
 	group.Go(func() error { return srv.serve(ctx, socket, cfg.MaxConnections) })
-	log.Info("serving", "listen", cfg.Listen, "archive", cfg.ArchiveDirectory, "directory_loaded", dir.Loaded())
+	log.Info("serving", "listen", cfg.Listen, "archive", cfg.ArchiveDirectory, "encrypted", len(recipients) > 0, "directory_loaded", dir.Loaded())
 	return group.Wait()
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"understudy/internal/archive"
 	"understudy/internal/directory"
 	"understudy/internal/freeport"
@@ -71,6 +73,8 @@ func testDirectory() *directory.Directory {
 			{ID: 4, DomainID: 2, Address: "plain@selected.test", Enabled: true},
 		},
 		Aliases: []*directory.Alias{{ID: 1, DomainID: 1, Address: "sales@example.test", MailboxID: 1}},
+		Outbound: []*directory.OutboundAccount{{ID: 1, Name: "relay-1", DomainIDs: []int64{1}, Enabled: true},
+			{ID: 2, Name: "relay-off", DomainIDs: []int64{1}}},
 	})
 	return d
 }
@@ -173,7 +177,7 @@ type archived struct {
 }
 
 // readArchive reads all records.
-func readArchive(t *testing.T, dir string) map[string]archived {
+func readArchive(t *testing.T, dir string, keys ...age.Identity) map[string]archived {
 	t.Helper()
 	segments, err := archive.Segments(dir)
 	if err != nil {
@@ -181,7 +185,7 @@ func readArchive(t *testing.T, dir string) map[string]archived {
 	}
 	out := map[string]archived{}
 	for _, seg := range segments {
-		r, err := archive.OpenSegment(dir, seg.Name)
+		r, err := archive.OpenSegment(dir, seg.Name, keys...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"understudy/internal/address"
 	"understudy/internal/archive"
 	"understudy/internal/directory"
+	"understudy/internal/route"
 )
 
 // origin is what Postfix said of where a message comes from.
@@ -22,6 +23,7 @@ type verdict struct {
 	direction archive.Direction
 	covered   bool     // archive it
 	mailboxes []string // canonical addresses of the covered parties
+	route     []string // of archive.Routes, in their order
 }
 
 // decide classifies a message. Addresses that do not parse belong to nobody:
@@ -34,20 +36,40 @@ func decide(dir *directory.Directory, from origin, recipients []string) verdict 
 		v.add(sender)
 	}
 	allOurs := len(recipients) > 0
+	to := map[string]bool{}
 	for _, raw := range recipients {
 		a, err := address.Parse(raw)
 		if err != nil {
 			allOurs = false
+			to[archive.RouteInternet] = true
 			continue
 		}
 		r := dir.Recipient(a)
 		allOurs = allOurs && (r.Registered || r.Covered)
 		v.add(r)
+		to[routeOf(r)] = true
+	}
+	for _, place := range archive.Routes {
+		if to[place] {
+			v.route = append(v.route, place)
+		}
 	}
 	if own && allOurs {
 		v.direction = archive.Internal
 	}
 	return v
+}
+
+// routeOf says where a recipient's mail goes now, as the envelope keeps it.
+func routeOf(r directory.Recipient) string {
+	switch route.For(r) {
+	case route.NotOurs:
+		return archive.RouteInternet
+	case route.Portal:
+		return archive.RoutePortal
+	default:
+		return archive.RoutePrimary
+	}
 }
 
 // add counts a party in if it is covered.
@@ -67,10 +89,13 @@ func (v *verdict) add(r directory.Recipient) {
 
 // ownSender says which of ours sends a message, if it is one of ours: the
 // mailbox that logged in, or the envelope sender when the client is a server
-// of that sender's domain. What a stranger writes into MAIL FROM counts for
+// of that sender's domain, by its network or its outbound account. What a stranger writes into MAIL FROM counts for
 // nothing.
 func ownSender(dir *directory.Directory, from origin) (directory.Recipient, bool) {
 	if from.login != "" {
+		if a, err := address.Parse(from.sender); err == nil && dir.AccountMaySend(from.login, a) {
+			return dir.Recipient(a), true
+		}
 		if a, err := address.Parse(from.login); err == nil {
 			if r := dir.Recipient(a); r.Registered {
 				return r, true

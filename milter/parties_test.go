@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"understudy/internal/archive"
+	"understudy/internal/directory"
 )
 
 func TestDecide(t *testing.T) {
@@ -45,6 +46,12 @@ func TestDecide(t *testing.T) {
 		{"login, internal", origin{client: stranger, login: "ana@example.test", sender: "ana@example.test"}, []string{"bruno@example.test"}, archive.Internal, true, []string{"ana@example.test", "bruno@example.test"}},
 		{"login of nobody", origin{client: stranger, login: "ghost@example.test", sender: "ana@example.test"}, []string{"y@example.net"}, archive.Inbound, false, nil},
 		{"login without domain", origin{client: stranger, login: "root"}, []string{"y@example.net"}, archive.Inbound, false, nil},
+		{"outbound account", origin{client: stranger, login: "Relay-1", sender: "Ana+x@example.test"}, []string{"y@example.net"}, archive.Outbound, true, []string{"ana@example.test"}},
+		{"outbound account, unregistered sender", origin{client: stranger, login: "relay-1", sender: "robot@example.test"}, []string{"y@example.net"}, archive.Outbound, true, []string{"robot@example.test"}},
+		{"outbound account, null sender", origin{client: stranger, login: "relay-1"}, []string{"y@example.net"}, archive.Outbound, false, nil},
+		{"outbound account, internal", origin{client: stranger, login: "relay-1", sender: "ana@example.test"}, []string{"bruno@example.test"}, archive.Internal, true, []string{"ana@example.test", "bruno@example.test"}},
+		{"outbound account, not its sender", origin{client: stranger, login: "relay-1", sender: "covered@selected.test"}, []string{"y@example.net"}, archive.Inbound, false, nil},
+		{"outbound account, not enabled", origin{client: stranger, login: "relay-off", sender: "ana@example.test"}, []string{"y@example.net"}, archive.Inbound, false, nil},
 		{"null sender from the primary", origin{client: own}, []string{"y@example.net"}, archive.Inbound, false, nil},
 		{"odd addresses", origin{client: own, sender: "a@b@"}, []string{"\xff@example.test", "", "@", "ana", "ana@example.test"}, archive.Inbound, true, []string{"ana@example.test"}},
 		{"odd recipient keeps it outbound", origin{client: own, sender: "ana@example.test"}, []string{"bruno@example.test", "<>x"}, archive.Outbound, true, []string{"ana@example.test", "bruno@example.test"}},
@@ -54,11 +61,40 @@ func TestDecide(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			got := decide(dir, c.from, c.recipients)
+			got.route = nil // TestRoute
 			want := verdict{direction: c.direction, covered: c.covered, mailboxes: c.mailboxes}
 			if diff := cmp.Diff(want, got, cmp.AllowUnexported(verdict{})); diff != "" {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestRoute: where mail goes is kept as it was when it came.
+func TestRoute(t *testing.T) {
+	t.Parallel()
+	normal, emergency := testDirectory(), testDirectory()
+	emergency.Apply(&directory.Change{Epoch: "test", Version: 2, Domains: []*directory.Domain{
+		{ID: 1, Name: "example.test", Scope: directory.ScopeAll, Mode: directory.Emergency}}})
+	for _, c := range []struct {
+		name              string
+		recipients        []string
+		normal, emergency string
+	}{
+		{"a mailbox", []string{"ana@example.test"}, "primary", "portal"},
+		{"an alias and another mailbox", []string{"sales@example.test", "bruno@example.test"}, "primary", "portal"},
+		{"not registered", []string{"dora@example.test"}, "primary", "primary"},
+		{"another domain", []string{"covered@selected.test"}, "primary", "primary"},
+		{"a stranger", []string{"x@example.net"}, "internet", "internet"},
+		{"no address", []string{"<>x"}, "internet", "internet"},
+		{"all of them", []string{"x@example.net", "ana@example.test", "dora@example.test", "y@example.net"}, "primary internet", "primary portal internet"},
+		{"nobody", nil, "", ""},
+	} {
+		for dir, want := range map[*directory.Directory]string{normal: c.normal, emergency: c.emergency} {
+			if got := strings.Join(decide(dir, origin{}, c.recipients).route, " "); got != want {
+				t.Errorf("%s: %q, want %q", c.name, got, want)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"log/slog"
@@ -20,6 +21,7 @@ const (
 	// while its client is silent (smtpd_timeout, 300 s by default).
 	idleTimeout  = 15 * time.Minute
 	writeTimeout = 30 * time.Second
+	readBuffer   = 4 << 10 // bytes: a usual header; larger pieces pass it by
 
 	// stopGrace is what a message whose content has begun gets to end when the
 	// service stops. The others are cut off: Postfix answers 451.
@@ -72,7 +74,7 @@ func (s *server) serve(ctx context.Context, l net.Listener, maxConnections int) 
 // connection gets a go-milter server of its own that always returns the same
 // session.
 func (s *server) handle(ctx context.Context, c net.Conn) {
-	conn := &deadlineConn{Conn: c, closed: make(chan struct{})}
+	conn := newDeadlineConn(c)
 	sess := &session{server: s, conn: conn}
 	defer sess.reset()
 	stop := context.AfterFunc(ctx, conn.stop)
@@ -127,6 +129,7 @@ func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
 // stop: at once between messages, after a grace within one.
 type deadlineConn struct {
 	net.Conn
+	in     *bufio.Reader // go-milter reads each packet in two pieces, and Postfix sends a header field a packet
 	once   sync.Once
 	closed chan struct{}
 
@@ -135,11 +138,22 @@ type deadlineConn struct {
 	stopped time.Time // when stop was called; zero before
 }
 
-func (c *deadlineConn) Read(p []byte) (int, error) {
-	if err := c.setReadDeadline(); err != nil {
+func newDeadlineConn(c net.Conn) *deadlineConn {
+	d := &deadlineConn{Conn: c, closed: make(chan struct{})}
+	d.in = bufio.NewReaderSize(unbuffered{d}, readBuffer)
+	return d
+}
+
+func (c *deadlineConn) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+// unbuffered reads from the connection itself.
+type unbuffered struct{ c *deadlineConn }
+
+func (u unbuffered) Read(p []byte) (int, error) {
+	if err := u.c.setReadDeadline(); err != nil {
 		return 0, err
 	}
-	return c.Conn.Read(p)
+	return u.c.Conn.Read(p)
 }
 
 func (c *deadlineConn) setReadDeadline() error {

@@ -55,24 +55,25 @@ func TestDirections(t *testing.T) {
 	ok(c.send("", body("6"), "y@example.net", "ana@example.test"))
 
 	type seen struct {
-		Direction                archive.Direction
-		Sender                   string
-		Recipients, Mailboxes    []string
-		Client, Helo, SASLUser   string
-		HasQueueID, RecentEnough bool
+		Direction              archive.Direction
+		Sender                 string
+		Recipients, Mailboxes  []string
+		Client, Helo, SASLUser string
+		HasQueueID             bool
+		Route                  string
 	}
 	got := map[string]seen{}
 	for _, a := range readArchive(t, s.archive) {
 		_, subject, _ := strings.Cut(a.body, "Subject: ")
-		got[subject[:1]] = seen{a.Direction, a.Sender, a.Recipients, a.Mailboxes, a.Client, a.Helo, a.SASLUser, len(a.QueueID) > 6, true}
+		got[subject[:1]] = seen{a.Direction, a.Sender, a.Recipients, a.Mailboxes, a.Client, a.Helo, a.SASLUser, len(a.QueueID) > 6, strings.Join(a.Route, " ")}
 	}
 	want := map[string]seen{
-		"1": {archive.Inbound, "x@example.org", []string{"ana@example.test", "Sales+tag@example.test"}, []string{"ana@example.test"}, "127.0.0.1", "client.test", "", true, true},
-		"2": {archive.Inbound, "x@example.org", []string{"plain@selected.test", "covered@selected.test"}, []string{"covered@selected.test"}, "127.0.0.1", "client.test", "", true, true},
-		"3": {archive.Outbound, "ana@example.test", []string{"y@example.net"}, []string{"ana@example.test"}, "192.0.2.3", "primary.example.test", "", true, true},
-		"4": {archive.Internal, "ana@example.test", []string{"bruno@example.test"}, []string{"ana@example.test", "bruno@example.test"}, "192.0.2.3", "primary.example.test", "", true, true},
-		"5": {archive.Outbound, "bruno@example.test", []string{"y@example.net"}, []string{"bruno@example.test"}, "198.51.100.7", "laptop", "bruno@example.test", true, true},
-		"6": {archive.Outbound, "", []string{"y@example.net", "ana@example.test"}, []string{"bruno@example.test", "ana@example.test"}, "198.51.100.7", "laptop", "bruno@example.test", true, true},
+		"1": {archive.Inbound, "x@example.org", []string{"ana@example.test", "Sales+tag@example.test"}, []string{"ana@example.test"}, "127.0.0.1", "client.test", "", true, "primary"},
+		"2": {archive.Inbound, "x@example.org", []string{"plain@selected.test", "covered@selected.test"}, []string{"covered@selected.test"}, "127.0.0.1", "client.test", "", true, "primary"},
+		"3": {archive.Outbound, "ana@example.test", []string{"y@example.net"}, []string{"ana@example.test"}, "192.0.2.3", "primary.example.test", "", true, "internet"},
+		"4": {archive.Internal, "ana@example.test", []string{"bruno@example.test"}, []string{"ana@example.test", "bruno@example.test"}, "192.0.2.3", "primary.example.test", "", true, "primary"},
+		"5": {archive.Outbound, "bruno@example.test", []string{"y@example.net"}, []string{"bruno@example.test"}, "198.51.100.7", "laptop", "bruno@example.test", true, "internet"},
+		"6": {archive.Outbound, "", []string{"y@example.net", "ana@example.test"}, []string{"bruno@example.test", "ana@example.test"}, "198.51.100.7", "laptop", "bruno@example.test", true, "primary internet"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -210,7 +210,7 @@ func (s *session) store() (uuid.UUID, error) {
 	}
 	e := &archive.Envelope{ID: id, Received: time.Now().UTC().Truncate(time.Microsecond), Direction: s.verdict.direction,
 		Sender: s.from.sender, Recipients: s.recipients, Mailboxes: s.verdict.mailboxes,
-		Client: s.client, Helo: s.helo, SASLUser: s.from.login, QueueID: s.queueID}
+		Client: s.client, Helo: s.helo, SASLUser: s.from.login, QueueID: s.queueID, Route: s.verdict.route}
 	// A message at its end is not cut off by the end of the service.
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()

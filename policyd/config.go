@@ -7,20 +7,23 @@ import (
 	"strings"
 
 	"understudy/internal/config"
+	"understudy/policyd/limit"
 )
 
 // Config is policyd.yml.
 type Config struct {
 	config.Common   `yaml:",inline"`
-	PolicyListen    string `yaml:"policy_listen"`    // policy delegation protocol; "unix:PATH" or "inet:host:port"
-	SocketmapListen string `yaml:"socketmap_listen"` // socketmap lookups
-	ControlListen   string `yaml:"control_listen"`   // HTTP for the worker
-	PortalTransport string `yaml:"portal_transport"` // transport:nexthop, as in transport(5)
-	MaxConnections  int    `yaml:"max_connections"`  // of each protocol, at once
+	PolicyListen    string       `yaml:"policy_listen"`    // policy delegation protocol; "unix:PATH" or "inet:host:port"
+	SocketmapListen string       `yaml:"socketmap_listen"` // socketmap lookups
+	ControlListen   string       `yaml:"control_listen"`   // HTTP for the worker
+	PortalTransport string       `yaml:"portal_transport"` // transport:nexthop, as in transport(5)
+	MaxConnections  int          `yaml:"max_connections"`  // of each protocol, at once
+	ReentryUsers    []string     `yaml:"reentry_users"`    // of this machine, who may use the re-entry listener; empty: all
+	Limits          limit.Config `yaml:"limits"`           // of outbound mail, for senders without limits of their own
 }
 
 func defaults() *Config {
-	return &Config{PortalTransport: "lmtp:unix:private/dovecot-lmtp", MaxConnections: 2000}
+	return &Config{PortalTransport: "lmtp:unix:private/dovecot-lmtp", MaxConnections: 2000, Limits: limit.Default()}
 }
 
 // Validate checks all keys.
@@ -30,7 +33,7 @@ func (c *Config) Validate() error {
 		listenAddress("socketmap_listen", c.SocketmapListen),
 		listenAddress("control_listen", c.ControlListen),
 		transport("portal_transport", c.PortalTransport),
-		config.Positive("max_connections", c.MaxConnections))
+		config.Positive("max_connections", c.MaxConnections), c.Limits.Validate())
 }
 
 func listenAddress(key, value string) error {

@@ -35,7 +35,7 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.PortalTransport != "lmtp:unix:private/dovecot-lmtp" || c.MaxConnections != 2000 {
+	if c.PortalTransport != "lmtp:unix:private/dovecot-lmtp" || c.MaxConnections != 2000 || c.Limits.Mailbox.PerHour == 0 {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -49,6 +49,8 @@ func TestConfigMistakes(t *testing.T) {
 		{"transport without next hop", goodConfig + "portal_transport: lmtp\n", "portal_transport"},
 		{"transport with a line break", goodConfig + "portal_transport: \"lmtp:a\\nb\"\n", "portal_transport"},
 		{"no connections", goodConfig + "max_connections: 0\n", "max_connections: must be more than 0"},
+		{"limit without a burst", goodConfig + "limits: {mailbox: {per_hour: 10, burst: 0}}\n", "limits.mailbox.burst"},
+		{"negative limit", goodConfig + "limits: {network: {per_day: -1}}\n", "limits.network"},
 		{"unknown key", goodConfig + "policy_lisen: unix:/x\n", `unknown field "policy_lisen"`},
 	}
 	for _, tt := range tests {

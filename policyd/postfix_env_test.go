@@ -80,7 +80,7 @@ smtpd_sender_login_maps = socketmap:unix:sidecar/socketmap:sender_login
   -o smtpd_sender_restrictions=reject_sender_login_mismatch
   -o mynetworks=127.0.0.1/32
   -o smtpd_relay_restrictions=permit_mynetworks,reject
-  -o smtpd_recipient_restrictions=permit
+  -o smtpd_recipient_restrictions=$ask_submission,permit
 probe     unix  -       -       y       -       -       smtp
 probe-auto unix -       -       y       -       -       smtp
   -o smtp_connect_timeout=2s
@@ -173,6 +173,7 @@ type envelope struct {
 	user string // signed in as
 	mail string
 	rcpt string
+	utf8 bool // RFC 6531
 }
 
 // answer plays an envelope to an smtpd and returns the reply to MAIL, if that
@@ -190,7 +191,11 @@ func answer(t *testing.T, server string, e envelope) string {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // reads tell
 	c := textproto.NewConn(conn)
-	lines := []string{"EHLO client.test", "MAIL FROM:<" + e.mail + ">", "RCPT TO:<" + e.rcpt + ">"}
+	mail := "MAIL FROM:<" + e.mail + ">"
+	if e.utf8 {
+		mail += " SMTPUTF8"
+	}
+	lines := []string{"EHLO client.test", mail, "RCPT TO:<" + e.rcpt + ">"}
 	if e.user != "" {
 		lines = append([]string{lines[0], "XCLIENT LOGIN=" + e.user}, lines...)
 	}

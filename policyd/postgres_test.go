@@ -15,7 +15,7 @@ import (
 	"understudy/policyd/policytest"
 )
 
-// migrate makes the directory's tables, as the owner of the schema.
+// migrate makes the tables, as the owner of the schema.
 func migrate(t *testing.T, url string) {
 	t.Helper()
 	db, err := goose.OpenDBWithDriver("pgx", url)
@@ -25,7 +25,7 @@ func migrate(t *testing.T, url string) {
 	defer db.Close()
 	p, err := goose.NewProvider(goose.DialectPostgres, db, os.DirFS("../internal/store/migrations"))
 	if err == nil {
-		_, err = p.UpTo(t.Context(), 1)
+		_, err = p.Up(t.Context())
 	}
 	if err != nil {
 		t.Fatal(err)

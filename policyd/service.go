@@ -15,6 +15,7 @@ import (
 	"understudy/internal/evidence"
 	"understudy/internal/listen"
 	"understudy/internal/observe"
+	"understudy/policyd/limit"
 	"understudy/policyd/policy"
 	"understudy/policyd/session"
 	"understudy/policyd/socketmap"
@@ -28,6 +29,7 @@ type service struct {
 	dir     *directory.Directory
 	ring    *evidence.Ring
 	follow  *directory.Follower
+	gate    *policy.Gate
 	open    [3]net.Listener // policy, socketmap, control
 	serving atomic.Bool
 }
@@ -53,6 +55,9 @@ func start(cfg *Config, log *slog.Logger) (*service, error) {
 		log.Error("saved directory is unusable; waiting for PostgreSQL", "error", err)
 	}
 	s.follow = &directory.Follower{Directory: s.dir, Config: pool.ConnConfig, File: file, Log: log, Metrics: s.reg}
+	if s.gate, err = policy.NewGate(cfg.ReentryUsers); err != nil {
+		return nil, err
+	}
 	for i, where := range []string{cfg.PolicyListen, cfg.SocketmapListen, cfg.ControlListen} {
 		if s.open[i], err = listen.Open(where); err != nil {
 			s.close()
@@ -74,11 +79,16 @@ func (s *service) close() {
 func (s *service) serve(ctx context.Context) error {
 	defer s.close()
 	metrics := session.NewMetrics(s.reg)
-	maps := &socketmap.Maps{Directory: s.dir, PortalTransport: s.cfg.PortalTransport}
+	limits := limit.New()
+	s.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "understudy_policyd_limited_senders",
+		Help: "Senders whose recipients are counted; bounded."}, func() float64 { return float64(limits.Len()) }))
+	maps := &socketmap.Maps{Directory: s.dir, PortalTransport: s.cfg.PortalTransport,
+		Deliveries: &socketmap.Deliveries{Directory: s.dir, Ring: s.ring}}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.follow.Run(ctx) })
 	g.Go(func() error {
-		return policy.NewServer(s.dir, s.ring, s.cfg.MaxConnections, s.log, metrics).Serve(ctx, s.open[0])
+		from := policy.Sources{Directory: s.dir, Ring: s.ring, Rates: s.cfg.Limits, Limits: limits, Gate: s.gate}
+		return policy.NewServer(from, s.cfg.MaxConnections, s.log, metrics).Serve(ctx, s.open[0])
 	})
 	g.Go(func() error {
 		return socketmap.NewServer(maps, s.cfg.MaxConnections, s.log, metrics).Serve(ctx, s.open[1])

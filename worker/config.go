@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"understudy/internal/archive/ship"
@@ -13,6 +14,7 @@ import (
 type settings struct {
 	config.Common    `yaml:",inline"`
 	ArchiveDirectory string        `yaml:"archive_directory"`
+	IdentityFile     string        `yaml:"archive_identity_file"` // secret keys of age for an encrypted archive; may be empty
 	ArchiveBucket    bucketKeys    `yaml:"archive_bucket"`
 	PolicydControl   string        `yaml:"policyd_control"` // path of policyd's control socket
 	Postqueue        []string      `yaml:"postqueue"`       // command and arguments, for example [/usr/sbin/postqueue, -c, /etc/postfix]
@@ -20,8 +22,10 @@ type settings struct {
 	ReentryAddress   string        `yaml:"reentry_address"` // host:port of Postfix's re-entry listener, the way into the portal
 	Probe            probeKeys     `yaml:"probe"`
 	Detector         detectorKeys  `yaml:"detector"`
+	Vantage          vantageKeys   `yaml:"vantage"`
 	Portal           portalKeys    `yaml:"portal"`
 	Drain            drainKeys     `yaml:"drain"`
+	Recipients       recipientKeys `yaml:"recipients"`
 	IndexInterval    time.Duration `yaml:"index_interval"` // between looks at the archive
 }
 
@@ -38,11 +42,21 @@ type probeKeys struct {
 	Timeout      time.Duration `yaml:"timeout"`       // of one probe
 }
 
+// detectorKeys are for domains that have no settings of their own.
 type detectorKeys struct {
 	Failures     int           `yaml:"failures"`      // failed probes in a row before an emergency
+	Storm        int           `yaml:"storm"`         // deliveries refused for everybody before one; 0: never by these
 	RecoverAfter time.Duration `yaml:"recover_after"` // healthy without a break before the return
 	RecoverMax   time.Duration `yaml:"recover_max"`   // what that grows to by flapping
 	FlapWindow   time.Duration `yaml:"flap_window"`   // an emergency this soon after a return is a flap
+}
+
+// vantageKeys say when to suspect our own network (docs/detection.md).
+type vantageKeys struct {
+	Share      float64       `yaml:"share"`       // of all sets of primaries that fail at once
+	MinDomains int           `yaml:"min_domains"` // and at least so many; 0: never suspect
+	SecondLook time.Duration `yaml:"second_look"` // how long to wait before anything is switched
+	Witnesses  []string      `yaml:"witnesses"`   // host:port of servers elsewhere, asked for a TCP connection
 }
 
 type portalKeys struct {
@@ -59,13 +73,23 @@ type drainKeys struct {
 	Timeout       time.Duration `yaml:"timeout"`        // of one run for a domain
 }
 
+// recipientKeys say how primaries are asked who exists (docs/recipients.md).
+type recipientKeys struct {
+	Interval   time.Duration `yaml:"interval"`    // between looks for something to ask
+	CheckEvery time.Duration `yaml:"check_every"` // age at which an answer is asked for again
+	PerMinute  int           `yaml:"per_minute"`  // addresses asked of one domain
+	MarkAfter  time.Duration `yaml:"mark_after"`  // how long an address is refused until people are told
+}
+
 // defaults are the values of keys that a file leaves out.
 func defaults() *settings {
 	return &settings{
 		ArchiveBucket: bucketKeys{ShipAfter: 15 * time.Minute, KeepLocal: 7 * 24 * time.Hour},
 		Probe:         probeKeys{Interval: 10 * time.Second, FastInterval: time.Second, Timeout: 5 * time.Second},
-		Detector:      detectorKeys{Failures: 3, RecoverAfter: 2 * time.Minute, RecoverMax: 30 * time.Minute, FlapWindow: time.Hour},
+		Detector:      detectorKeys{Failures: 3, Storm: 6, RecoverAfter: 2 * time.Minute, RecoverMax: 30 * time.Minute, FlapWindow: time.Hour},
+		Vantage:       vantageKeys{Share: 0.5, MinDomains: 3, SecondLook: 30 * time.Second},
 		Drain:         drainKeys{SweepInterval: time.Minute, Concurrency: 4, Timeout: 5 * time.Minute},
+		Recipients:    recipientKeys{Interval: time.Minute, CheckEvery: 24 * time.Hour, PerMinute: 30, MarkAfter: 14 * 24 * time.Hour},
 		IndexInterval: 500 * time.Millisecond,
 	}
 }
@@ -85,6 +109,8 @@ func (s *settings) Validate() error {
 		config.Positive("detector.flap_window", s.Detector.FlapWindow), config.Positive("drain.sweep_interval", s.Drain.SweepInterval),
 		config.Positive("drain.concurrency", s.Drain.Concurrency), config.Positive("drain.timeout", s.Drain.Timeout),
 		config.Positive("index_interval", s.IndexInterval),
+		config.Positive("recipients.interval", s.Recipients.Interval), config.Positive("recipients.check_every", s.Recipients.CheckEvery),
+		config.Positive("recipients.per_minute", s.Recipients.PerMinute), config.Positive("recipients.mark_after", s.Recipients.MarkAfter),
 	}
 	if len(s.Postqueue) == 0 || s.Postqueue[0] == "" {
 		errs = append(errs, errors.New("postqueue: is missing"))
@@ -92,8 +118,31 @@ func (s *settings) Validate() error {
 	if s.Probe.FastInterval > s.Probe.Interval {
 		errs = append(errs, fmt.Errorf("probe.fast_interval: is %v, more than probe.interval (%v)", s.Probe.FastInterval, s.Probe.Interval))
 	}
+	errs = append(errs, s.Vantage.validate())
+	if s.Detector.Storm < 0 {
+		errs = append(errs, fmt.Errorf("detector.storm: is %d, less than 0", s.Detector.Storm))
+	}
 	if s.Detector.RecoverMax < s.Detector.RecoverAfter {
 		errs = append(errs, fmt.Errorf("detector.recover_max: is %v, less than detector.recover_after (%v)", s.Detector.RecoverMax, s.Detector.RecoverAfter))
+	}
+	return errors.Join(errs...)
+}
+
+func (v *vantageKeys) validate() error {
+	var errs []error
+	if v.Share <= 0 || v.Share > 1 {
+		errs = append(errs, fmt.Errorf("vantage.share: is %v, not between 0 and 1", v.Share))
+	}
+	if v.MinDomains < 0 {
+		errs = append(errs, fmt.Errorf("vantage.min_domains: is %d, less than 0", v.MinDomains))
+	}
+	if v.MinDomains > 0 {
+		errs = append(errs, config.Positive("vantage.second_look", v.SecondLook))
+	}
+	for _, w := range v.Witnesses {
+		if host, port, err := net.SplitHostPort(w); err != nil || host == "" || port == "" {
+			errs = append(errs, fmt.Errorf("vantage.witnesses: %q is not host:port", w))
+		}
 	}
 	return errors.Join(errs...)
 }

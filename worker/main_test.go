@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -18,16 +19,21 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"understudy/admin/cli"
 	"understudy/internal/archive"
 	"understudy/internal/freeport"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
 )
 
-// TestMain is also the program itself, so that tests can kill it.
+// TestMain is also the program itself, so that tests can kill it, and the
+// command line.
 func TestMain(m *testing.M) {
 	if os.Getenv("UNDERSTUDY_WORKER") == "1" {
 		main()
+	}
+	if os.Getenv("UNDERSTUDY_ADMIN") == "1" {
+		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

@@ -16,16 +16,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"understudy/internal/archive/ship"
 	"understudy/internal/directory"
 	"understudy/internal/evidence"
 	"understudy/internal/observe"
 	"understudy/internal/store"
 	"understudy/worker/detect"
+	"understudy/worker/expire"
 	"understudy/worker/index"
 	"understudy/worker/jobs"
 	"understudy/worker/leader"
 	"understudy/worker/monitor"
 	"understudy/worker/probe"
+	"understudy/worker/recipients"
+	wship "understudy/worker/ship"
 )
 
 const (
@@ -43,6 +47,9 @@ type service struct {
 	store     *store.Store
 	directory *directory.Directory
 	jobs      *jobs.Runner
+	archive   ship.Reader
+	expiry    *expire.Expiry
+	shipper   *wship.Shipper
 	health    health
 }
 
@@ -102,32 +109,46 @@ func (s *service) work(ctx context.Context) error {
 		Name: "understudy_worker_leader", Help: "1 while this worker leads."})}
 	s.registry.MustRegister(elector.Gauge)
 	lead := s.leadership()
+	x := &index.Indexer{Source: ship.Local(s.archive), Host: s.cfg.GatewayName(), Store: s.store, Interval: s.cfg.IndexInterval, Log: s.log, Metrics: index.NewMetrics(s.registry)}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return follower.Run(ctx) })
 	g.Go(func() error { elector.Run(ctx, lead); return nil })
 	g.Go(func() error { s.jobs.Run(ctx); return nil })
+	g.Go(func() error { x.Run(ctx); return nil })
+	g.Go(func() error { s.expiry.Run(ctx); return nil })
+	g.Go(func() error { s.shipper.Run(ctx); return nil })
 	g.Go(func() error { s.watch(ctx); return nil })
 	return g.Wait()
 }
 
-// leadership returns what the leading worker does: monitor and index.
+// leadership returns what the leading worker does: it monitors, asks primaries
+// who exists, and indexes what is in the bucket alone.
 func (s *service) leadership() func(ctx context.Context) {
 	cfg := s.cfg
 	m := &monitor.Monitor{
 		Directory: s.directory, Store: s.store,
 		Prober:   &probe.Prober{Helo: cfg.HeloName, Timeout: cfg.Probe.Timeout},
 		Interval: cfg.Probe.Interval, FastInterval: cfg.Probe.FastInterval,
-		Detector: detect.Settings{Failures: cfg.Detector.Failures, RecoverAfter: cfg.Detector.RecoverAfter,
+		Detector: detect.Settings{Failures: cfg.Detector.Failures, Storm: cfg.Detector.Storm, RecoverAfter: cfg.Detector.RecoverAfter,
 			RecoverMax: cfg.Detector.RecoverMax, FlapWindow: cfg.Detector.FlapWindow},
+		Vantage:    detect.VantageSettings{Share: cfg.Vantage.Share, MinDomains: cfg.Vantage.MinDomains, SecondLook: cfg.Vantage.SecondLook},
+		Queue:      &monitor.Queue{Command: cfg.Postqueue},
+		Witness:    monitor.Dial(cfg.Vantage.Witnesses),
 		DrainDelay: min(time.Minute, cfg.Drain.SweepInterval),
 		Log:        s.log, Metrics: monitor.NewMetrics(s.registry),
 	}
-	x := &index.Indexer{Dir: cfg.ArchiveDirectory, Store: s.store, Interval: cfg.IndexInterval, Log: s.log, Metrics: index.NewMetrics(s.registry)}
+	x := &index.Indexer{Source: ship.NewShipped(s.archive), Store: s.store, Interval: 4 * cfg.IndexInterval, Log: s.log, Metrics: index.NewShippedMetrics(s.registry)}
+	who := &recipients.Recipients{Directory: s.directory, Store: s.store, Asker: &probe.Prober{Helo: cfg.HeloName, Timeout: cfg.Probe.Timeout},
+		Interval: cfg.Recipients.Interval, CheckEvery: cfg.Recipients.CheckEvery, MarkAfter: cfg.Recipients.MarkAfter,
+		PerMinute: cfg.Recipients.PerMinute, Log: s.log, Metrics: recipients.NewMetrics(s.registry)}
 	return func(ctx context.Context) {
 		m.Evidence = evidence.NewClient(cfg.PolicydControl)
 		var wg sync.WaitGroup
 		wg.Go(func() { m.Run(ctx) })
-		wg.Go(func() { x.Run(ctx) })
+		wg.Go(func() { who.Run(ctx) })
+		if s.archive.Bucket != nil {
+			wg.Go(func() { x.Run(ctx) })
+		}
 		wg.Wait()
 	}
 }

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/riverqueue/river"
 
+	"understudy/internal/archive"
 	"understudy/internal/archive/ship"
 	"understudy/internal/config"
 	"understudy/internal/delivery"
-	"understudy/internal/job"
 	"understudy/internal/portal"
 	"understudy/worker/drain"
 	"understudy/worker/expire"
@@ -18,7 +19,8 @@ import (
 	wship "understudy/worker/ship"
 )
 
-// prepareJobs makes the workers of all kinds of jobs. It reads secrets, but
+// prepareJobs makes the workers of all kinds of jobs, and what looks after
+// this gateway's disk. It reads secrets, but
 // connects nowhere.
 func (s *service) prepareJobs() error {
 	cfg := s.cfg
@@ -34,7 +36,11 @@ func (s *service) prepareJobs() error {
 	if err != nil {
 		return err
 	}
-	mail := ship.Reader{Dir: cfg.ArchiveDirectory, Bucket: bucket}
+	keys, err := archive.LoadIdentities(cfg.IdentityFile)
+	if err != nil {
+		return fmt.Errorf("archive_identity_file: %w", err)
+	}
+	s.archive = ship.Reader{Dir: cfg.ArchiveDirectory, Bucket: bucket, Identities: keys}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, drain.New(drain.Config{
 		Directory: s.directory, Ledger: s.store, Concurrency: cfg.Drain.Concurrency, Timeout: cfg.Drain.Timeout, Log: s.log, Metrics: s.registry,
@@ -44,20 +50,16 @@ func (s *service) prepareJobs() error {
 	}))
 	river.AddWorker(workers, drain.NewSweep(s.directory, s.store, s.log))
 	river.AddWorker(workers, reroute.New(reroute.Config{Changes: s.store, Postqueue: cfg.Postqueue, Control: cfg.PolicydControl,
-		Log: s.log, Metrics: s.registry}))
+		Reentry: cfg.ReentryAddress, Delivery: &delivery.Client{Helo: cfg.HeloName}, Log: s.log, Metrics: s.registry}))
 	river.AddWorker(workers, redeliver.New(redeliver.Config{
 		Directory: s.directory, Store: s.store, Delivery: &delivery.Client{Helo: cfg.HeloName}, Reentry: cfg.ReentryAddress, Timeout: cfg.Drain.Timeout,
-		Open: mail.ReadRecord, Log: s.log, Metrics: s.registry,
+		Open: s.archive.ReadRecord, Log: s.log, Metrics: s.registry,
 	}))
 	river.AddWorker(workers, &jobs.Partitions{Store: s.store})
-	river.AddWorker(workers, expire.New(cfg.ArchiveDirectory, s.store, s.log, s.registry))
-	periodic := []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(time.Hour),
-		func() (river.JobArgs, *river.InsertOpts) { return job.Retention{}, nil }, &river.PeriodicJobOpts{RunOnStart: true})}
-	river.AddWorker(workers, wship.New(wship.Config{Dir: cfg.ArchiveDirectory, Bucket: bucket, Store: s.store,
-		After: cfg.ArchiveBucket.ShipAfter, KeepLocal: cfg.ArchiveBucket.KeepLocal, Log: s.log, Metrics: s.registry}))
-	periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(wship.Interval),
-		func() (river.JobArgs, *river.InsertOpts) { return job.Ship{}, nil }, &river.PeriodicJobOpts{RunOnStart: true}))
-	s.jobs = &jobs.Runner{Pool: s.store.Pool, Store: s.store, ID: s.name(), Workers: workers, SweepInterval: cfg.Drain.SweepInterval, Periodic: periodic,
+	s.expiry = expire.New(expire.Config{Dir: cfg.ArchiveDirectory, Host: cfg.GatewayName(), Store: s.store, Log: s.log, Metrics: s.registry})
+	s.shipper = wship.New(wship.Config{Dir: cfg.ArchiveDirectory, Bucket: bucket, Store: s.store,
+		After: cfg.ArchiveBucket.ShipAfter, KeepLocal: cfg.ArchiveBucket.KeepLocal, Log: s.log, Metrics: s.registry})
+	s.jobs = &jobs.Runner{Pool: s.store.Pool, Store: s.store, ID: s.name(), Workers: workers, SweepInterval: cfg.Drain.SweepInterval,
 		Longest: cfg.Drain.Timeout + 8*time.Minute, Log: s.log, Metrics: s.registry}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ type logRecord struct {
 	offset, length int64
 	id             uuid.UUID
 	expired, seen  bool // older than its mailboxes' retention; has a row in the index
+	unread         bool // encrypted, without the key: whether it has expired is not known
 }
 
 // logSegment is a segment as it was read.
@@ -27,6 +27,8 @@ type logSegment struct {
 	records []logRecord // by offset
 	end     int64       // how far it was read
 	open    bool
+
+	unchecked int64 // records that could not be decrypted
 }
 
 // fault is something wrong at a place of the archive.
@@ -40,14 +42,17 @@ type fault struct {
 
 // checker reads the log and compares it with the index.
 type checker struct {
-	archive   ship.Reader              // without its bucket: the segments of this host alone
-	deep      bool                     // decompress every message
-	retention map[string]time.Duration // by domain; nil: not known
+	archive ship.Reader  // what is read: without its bucket, the segments of this host alone
+	bucket  *ship.Bucket // says what is shipped; may be nil
+	host    string       // this gateway's name
+	deep    bool         // decompress every message
+	store   *store.Store // nil: the index is not looked at
 
 	begin    time.Time
 	mu       sync.Mutex
 	segments map[string]*logSegment
-	gone     map[string]bool // removed while we looked
+	before   map[string]store.Checkpoint // from before the log was read
+	gone     map[string]bool             // removed while we looked
 	report   verifyReport
 }
 
@@ -57,6 +62,7 @@ type verifyReport struct {
 	Records           int64   `json:"records"`
 	Bytes             int64   `json:"bytes"`
 	Damaged           int64   `json:"damaged_bytes"`
+	Encrypted         int64   `json:"content_not_checked"`            // records that no identity decrypts: lengths and checksums are right
 	NewerVersion      uint16  `json:"newer_format_version,omitempty"` // met, and not readable by this program
 	Faults            []fault `json:"faults"`
 	FaultCount        int64   `json:"fault_count"`
@@ -64,6 +70,7 @@ type verifyReport struct {
 	RowsWithoutRecord int64   `json:"rows_without_record"`
 	RecordsWithoutRow int64   `json:"records_without_row"`
 	Shipped           int64   `json:"rows_of_shipped_segments"` // not on this host: not compared
+	Elsewhere         int64   `json:"rows_of_other_gateways"`   // the same
 	Expired           int64   `json:"expired_records"`          // past retention, so rightly without a row
 	Duplicates        int64   `json:"duplicate_records"`        // of a message that has a row for another record
 	NotYetIndexed     int64   `json:"not_yet_indexed"`          // the worker has not come there yet
@@ -78,16 +85,6 @@ func (c *checker) fault(f fault) {
 	if len(c.report.Faults) < maxFaults {
 		c.report.Faults = append(c.report.Faults, f)
 	}
-}
-
-// expired reports that no mailbox's domain wants the message any more.
-func (c *checker) expired(e *archive.Envelope) bool {
-	for _, m := range e.Mailboxes {
-		if keep, ok := c.retention[m[strings.LastIndexByte(m, '@')+1:]]; ok && c.begin.Sub(e.Received) < keep {
-			return false
-		}
-	}
-	return c.retention != nil
 }
 
 // row looks for the record of an index row.
@@ -107,6 +104,9 @@ func (c *checker) row(r store.RecordRow, shipped map[string]bool) {
 	case shipped[r.Segment]:
 		c.report.Shipped++
 		return
+	case c.before[r.Segment].Host != "" && c.before[r.Segment].Host != c.host:
+		c.report.Elsewhere++
+		return
 	default:
 		if started, err := archive.Started(r.Segment); c.gone[r.Segment] || err == nil && started.After(c.begin.Add(-time.Minute)) {
 			return
@@ -118,16 +118,16 @@ func (c *checker) row(r store.RecordRow, shipped map[string]bool) {
 
 // missing returns the segments that have records without a row, although the
 // index is past them (by the checkpoints from before the log was read).
-func (c *checker) missing(ctx context.Context, s *store.Store, before map[string]store.Checkpoint) ([]string, error) {
+func (c *checker) missing(ctx context.Context) ([]string, error) {
 	var out []string
 	for name, seg := range c.segments {
 		lost := map[uuid.UUID]logRecord{}
 		for _, r := range seg.records {
 			switch {
-			case r.seen:
+			case r.seen, r.unread:
 			case r.expired:
 				c.report.Expired++
-			case r.offset >= before[name].Indexed:
+			case r.offset >= c.before[name].Indexed:
 				c.report.NotYetIndexed++
 			default:
 				lost[r.id] = r
@@ -140,7 +140,7 @@ func (c *checker) missing(ctx context.Context, s *store.Store, before map[string
 		for id := range lost {
 			ids = append(ids, id)
 		}
-		elsewhere, err := s.KnownMessages(ctx, ids)
+		elsewhere, err := c.store.KnownMessages(ctx, ids)
 		if err != nil {
 			return nil, err
 		}
@@ -160,18 +160,31 @@ func (c *checker) missing(ctx context.Context, s *store.Store, before map[string
 	return out, nil
 }
 
+// shipped is what the bucket has, by its own list, and by the database when it
+// does not answer.
+func (c *checker) shipped(e *env) (map[string]bool, error) {
+	known, err := c.store.ShippedSegments(e.ctx)
+	if err != nil || c.bucket == nil {
+		return known, err
+	}
+	list, err := c.bucket.Segments(e.ctx)
+	if err != nil {
+		e.progress("the bucket is not asked what it has: %v", err)
+	}
+	for _, seg := range list {
+		known[seg.Name] = true
+	}
+	return known, nil
+}
+
 // check reads the log and, with a store, compares it with the index. It
 // returns the segments that have records without a row.
-func (c *checker) check(e *env, s *store.Store) ([]string, error) {
-	c.begin, c.segments, c.gone = time.Now(), map[string]*logSegment{}, map[string]bool{}
+func (c *checker) check(e *env) ([]string, error) {
+	c.begin, c.segments, c.gone, c.host = time.Now(), map[string]*logSegment{}, map[string]bool{}, e.settings.GatewayName()
 	c.report.Faults = []fault{}
-	var before map[string]store.Checkpoint
-	if s != nil {
+	if c.store != nil {
 		var err error
-		if before, err = s.SegmentOffsets(e.ctx); err != nil {
-			return nil, err
-		}
-		if c.retention, err = retentions(e.ctx, s); err != nil {
+		if c.before, err = c.store.SegmentOffsets(e.ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -188,17 +201,17 @@ func (c *checker) check(e *env, s *store.Store) ([]string, error) {
 		return nil, fmt.Errorf("read the archive: %w", err)
 	}
 	bar.Finish() //nolint:errcheck // only shows
-	if s == nil {
+	if c.store == nil {
 		return nil, nil
 	}
 	c.report.IndexChecked = true
-	shipped, err := s.ShippedSegments(e.ctx)
+	shipped, err := c.shipped(e)
 	if err != nil {
 		return nil, err
 	}
 	rows := e.bar(-1, "comparing the index", false)
 	defer rows.Finish() //nolint:errcheck // only shows
-	err = s.EachRecordRow(e.ctx, func(r store.RecordRow) error {
+	err = c.store.EachRecordRow(e.ctx, func(r store.RecordRow) error {
 		rows.Add(1) //nolint:errcheck // only shows
 		c.row(r, shipped)
 		return nil
@@ -206,18 +219,5 @@ func (c *checker) check(e *env, s *store.Store) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.missing(e.ctx, s, before)
-}
-
-// retentions is how long each domain keeps its mail.
-func retentions(ctx context.Context, s *store.Store) (map[string]time.Duration, error) {
-	domains, err := s.Domains(ctx, store.Everything)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]time.Duration, len(domains))
-	for _, d := range domains {
-		out[d.Name] = time.Duration(d.RetentionDays) * 24 * time.Hour
-	}
-	return out, nil
+	return c.missing(e.ctx)
 }

@@ -6,10 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"runtime"
+	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/sync/errgroup"
 
+	"understudy/internal/archive"
 	"understudy/internal/archive/ship"
 )
 
@@ -23,8 +25,8 @@ func (c *checker) readLog(ctx context.Context, bar *progressbar.ProgressBar, lis
 	return g.Wait()
 }
 
-// readSegment returns an error only when ctx ends; whatever else is wrong is a
-// fault.
+// readSegment returns an error only when ctx ends or the database fails;
+// whatever else is wrong is a fault.
 func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar, name string) error {
 	r, err := c.archive.OpenSegment(ctx, name)
 	if err != nil {
@@ -39,7 +41,7 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 		return nil
 	}
 	defer r.Close()
-	seg, faults := &logSegment{}, []fault{}
+	seg, faults, ages := &logSegment{}, []fault{}, ages{c: c}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -53,6 +55,12 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 		if err == io.EOF {
 			break
 		}
+		var encrypted *archive.EncryptedError
+		if errors.As(err, &encrypted) { // whole, as far as one sees without the key
+			seg.records = append(seg.records, logRecord{offset: encrypted.Ref.Offset, length: encrypted.Ref.Length, id: encrypted.ID, unread: true})
+			seg.unchecked++
+			continue
+		}
 		if err != nil {
 			faults = append(faults, fault{Segment: name, Offset: at, Why: err.Error()})
 			break
@@ -63,7 +71,13 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 				continue
 			}
 		}
-		seg.records = append(seg.records, logRecord{offset: rec.Offset, length: rec.Length, id: rec.ID, expired: c.expired(&rec.Envelope)})
+		seg.records = append(seg.records, logRecord{offset: rec.Offset, length: rec.Length, id: rec.ID})
+		if err := ages.add(ctx, seg.records, &rec.Envelope); err != nil {
+			return err
+		}
+	}
+	if err := ages.ask(ctx, seg.records); err != nil {
+		return err
 	}
 	seg.end, seg.open = r.Offset(), r.Open()
 	c.mu.Lock()
@@ -71,11 +85,65 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 	c.segments[name] = seg
 	c.report.Segments++
 	c.report.Records += int64(len(seg.records))
+	c.report.Encrypted += seg.unchecked
 	c.report.Bytes += seg.end
 	c.report.Damaged += r.Damaged()
 	c.report.NewerVersion = max(c.report.NewerVersion, r.Newer())
 	for _, f := range faults {
 		c.fault(f)
 	}
+	return nil
+}
+
+// ages finds out which records of a segment are not needed any more, many at a
+// time.
+type ages struct {
+	c         *checker
+	records   []int // by mailbox of each
+	mailboxes []string
+	received  []time.Time
+}
+
+const (
+	askAtOnce = 5000
+	youngest  = 24 * time.Hour // no retention is shorter
+)
+
+// add takes the last of records; its envelope is e.
+func (a *ages) add(ctx context.Context, records []logRecord, e *archive.Envelope) error {
+	if a.c.store == nil || a.c.begin.Sub(e.Received) < youngest {
+		return nil
+	}
+	boxes := e.Mailboxes
+	if len(boxes) == 0 {
+		boxes = []string{""}
+	}
+	for _, m := range boxes {
+		a.records, a.mailboxes, a.received = append(a.records, len(records)-1), append(a.mailboxes, m), append(a.received, e.Received)
+	}
+	if len(a.records) < askAtOnce {
+		return nil
+	}
+	return a.ask(ctx, records)
+}
+
+// ask marks the records that have expired for all their mailboxes.
+func (a *ages) ask(ctx context.Context, records []logRecord) error {
+	if len(a.records) == 0 {
+		return nil
+	}
+	needed, err := a.c.store.Needed(ctx, a.c.begin, a.mailboxes, a.received)
+	if err != nil {
+		return err
+	}
+	for _, i := range a.records {
+		records[i].expired = true
+	}
+	for n, i := range a.records {
+		if needed[n] {
+			records[i].expired = false
+		}
+	}
+	a.records, a.mailboxes, a.received = a.records[:0], a.mailboxes[:0], a.received[:0]
 	return nil
 }

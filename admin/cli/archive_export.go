@@ -35,6 +35,7 @@ type exportResult struct {
 	Messages   int64  `json:"messages"`
 	Bytes      int64  `json:"bytes"`
 	Unreadable int64  `json:"unreadable"` // messages, or damaged places in segments
+	Encrypted  int64  `json:"encrypted"`  // without the key, left out
 	Output     string `json:"output"`
 }
 
@@ -78,6 +79,9 @@ func (c *archiveExport) tell(e *env, r exportResult) error {
 		e.progress("%d messages exported, %d bytes", r.Messages, r.Bytes)
 	} else if err := e.print(r, "%d messages exported to %s, %d bytes", r.Messages, r.Output, r.Bytes); err != nil {
 		return err
+	}
+	if r.Encrypted > 0 {
+		return fmt.Errorf("%d messages are not in %s: they are %w", r.Encrypted, c.Output, archive.ErrEncrypted)
 	}
 	if r.Unreadable > 0 {
 		return fmt.Errorf("%d messages or damaged places could not be read and are not in %s; for the places run: archive verify", r.Unreadable, c.Output)
@@ -204,6 +208,10 @@ func (x *exporter) segment(name string, bar *progressbar.ProgressBar) error {
 		if err == io.EOF {
 			return nil
 		}
+		if errors.Is(err, archive.ErrEncrypted) {
+			x.result.Encrypted++
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -224,6 +232,10 @@ func (x *exporter) found(s *store.Store, f store.MessageFilter) error {
 		}
 		for _, m := range page {
 			rec, err := x.reader.ReadRecord(x.env.ctx, archive.Ref{Segment: m.Segment, Offset: m.Offset, Length: m.Length})
+			if errors.Is(err, archive.ErrEncrypted) {
+				x.result.Encrypted++
+				continue
+			}
 			if err != nil {
 				x.result.Unreadable++
 				x.env.progress("message %s cannot be read: %v", m.ID, err)

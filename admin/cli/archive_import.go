@@ -29,13 +29,13 @@ type archiveImport struct {
 // Help is shown by --help.
 func (c *archiveImport) Help() string {
 	return `A message was received when its topmost Received field (outbound: Date) says, else its mbox line, else its file; never in the future.
-Messages past the domain's retention are left out. An import that was stopped can be repeated: what is there already is left out.`
+Messages past the domain's retention are left out, unless the mailbox or its domain is on legal hold. An import that was stopped can be repeated: what is there already is left out.`
 }
 
 type importResult struct {
 	Imported   int64      `json:"imported"`
 	Duplicates int64      `json:"duplicates"` // in the archive already, or twice in the source
-	TooOld     int64      `json:"too_old"`    // past the retention of the domain
+	TooOld     int64      `json:"too_old"`    // past the retention of the domain, and not held
 	Failed     int64      `json:"failed"`
 	Bytes      int64      `json:"bytes"` // of the messages imported
 	Oldest     *time.Time `json:"oldest,omitempty"`
@@ -50,7 +50,6 @@ type importer struct {
 	writer    *archive.Writer // nil: dry run
 	mailbox   string
 	direction archive.Direction
-	keep      time.Duration
 	begin     time.Time
 	seen      map[uuid.UUID]bool // in this source, or in the log but not in the index yet
 	batch     []arrival
@@ -85,7 +84,7 @@ func (c *archiveImport) Run(e *env) error {
 		return err
 	}
 	im := &importer{env: e, store: s, mailbox: addr, direction: archive.Direction(c.Direction), begin: time.Now(),
-		keep: time.Duration(d.RetentionDays) * 24 * time.Hour, seen: map[uuid.UUID]bool{}, result: importResult{DryRun: c.DryRun}}
+		seen: map[uuid.UUID]bool{}, result: importResult{DryRun: c.DryRun}}
 	src := &source{format: c.Format, path: c.Path, failed: im.failed}
 	if err := src.find(); err != nil {
 		return fmt.Errorf("import: %w", err)
@@ -138,7 +137,7 @@ func (im *importer) open(dryRun bool) (unlock func(), err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	if !dryRun {
-		im.writer, err = archive.OpenWriter(dir, archive.Options{})
+		im.writer, err = im.openWriter(dir)
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w (run the import as root, or as the owner of %s)", err, dir)
 		}
@@ -147,6 +146,14 @@ func (im *importer) open(dryRun bool) (unlock func(), err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { f.Close() }, nil
+}
+
+func (im *importer) openWriter(dir string) (*archive.Writer, error) {
+	recipients, err := archive.ParseRecipients(im.env.settings.Recipients)
+	if err != nil {
+		return nil, err
+	}
+	return archive.OpenWriter(dir, archive.Options{Recipients: recipients})
 }
 
 func (im *importer) failed(name string, err error) {
@@ -160,8 +167,6 @@ func (im *importer) add(m *incoming) error {
 	switch {
 	case im.seen[a.envelope.ID]:
 		im.result.Duplicates++
-	case im.begin.Sub(a.envelope.Received) >= im.keep:
-		im.result.TooOld++
 	default:
 		im.seen[a.envelope.ID] = true
 		if im.batch = append(im.batch, a); len(im.batch) < importBatch {
@@ -172,7 +177,8 @@ func (im *importer) add(m *incoming) error {
 	return m.spool.Close()
 }
 
-// flush appends the batch but for what the index has.
+// flush appends the batch but for what the index has, and what would expire at
+// once.
 func (im *importer) flush() error {
 	batch := im.batch
 	im.batch = nil
@@ -181,16 +187,24 @@ func (im *importer) flush() error {
 			a.spool.Close()
 		}
 	}()
-	ids := make([]uuid.UUID, len(batch))
+	ids, boxes, times := make([]uuid.UUID, len(batch)), make([]string, len(batch)), make([]time.Time, len(batch))
 	for i, a := range batch {
-		ids[i] = a.envelope.ID
+		ids[i], boxes[i], times[i] = a.envelope.ID, im.mailbox, a.envelope.Received
+	}
+	needed, err := im.store.Needed(im.env.ctx, im.begin, boxes, times)
+	if err != nil {
+		return err
 	}
 	known, err := im.store.KnownMessages(im.env.ctx, ids)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(im.env.ctx)
-	for _, a := range batch {
+	for i, a := range batch {
+		if !needed[i] {
+			im.result.TooOld++
+			continue
+		}
 		if known[a.envelope.ID] {
 			im.result.Duplicates++
 			continue

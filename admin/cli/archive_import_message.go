@@ -55,14 +55,20 @@ func (im *importer) unindexedOf(dir, name string, from int64) error {
 			return err
 		}
 		rec, err := r.Next()
-		if err == io.EOF {
+		var encrypted *archive.EncryptedError
+		var id uuid.UUID
+		switch {
+		case err == io.EOF:
 			return nil
-		}
-		if err != nil {
+		case errors.As(err, &encrypted):
+			id = encrypted.ID // enough for this
+		case err != nil:
 			return err
+		default:
+			id = rec.ID
 		}
-		if rec.ID.Version() == importVersion {
-			im.seen[rec.ID] = true
+		if id.Version() == importVersion {
+			im.seen[id] = true
 		}
 	}
 }

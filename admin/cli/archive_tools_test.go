@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"understudy/internal/archive"
+	"understudy/internal/archive/ship"
 	"understudy/internal/config"
 	"understudy/internal/store"
 	"understudy/worker/index"
@@ -26,10 +28,17 @@ func TestArchiveTools(t *testing.T) {
 			"crlf": crlfCmd, "flip": flipCmd}})
 }
 
-// indexedCmd runs the worker's indexer until the index has the whole log.
-func indexedCmd(ts *testscript.TestScript, _ bool, _ []string) {
+// indexedCmd runs the worker's indexer until the index has the whole log. An
+// argument is its file of identities.
+func indexedCmd(ts *testscript.TestScript, _ bool, args []string) {
+	var keys []age.Identity
+	if len(args) > 0 {
+		var err error
+		keys, err = archive.LoadIdentities(ts.MkAbs(args[0]))
+		ts.Check(err)
+	}
 	within(ts, "the indexer to catch up", func(ctx context.Context, s *store.Store) func() bool {
-		x := &index.Indexer{Dir: ts.Getenv("ARCHIVE"), Store: s, Interval: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		x := &index.Indexer{Source: ship.Local{Dir: ts.Getenv("ARCHIVE"), Identities: keys}, Store: s, Interval: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 			Metrics: index.NewMetrics(prometheus.NewRegistry())}
 		run, stop := context.WithCancel(ctx)
 		ended := make(chan struct{})

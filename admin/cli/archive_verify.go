@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"understudy/internal/store"
+	"understudy/internal/archive"
 )
 
 const shownFaults = 20 // in text; --json has up to maxFaults
@@ -15,17 +15,15 @@ type archiveVerify struct {
 	Shipped bool `help:"Read the shipped segments too: all of the bucket is downloaded."`
 }
 
-// Run reads every record of every segment on this host, and with --shipped in the
-// bucket, and compares with the
-// index both ways. It changes nothing.
+// Run reads every record of every segment on this host, and with --shipped in
+// the bucket, and compares with the index both ways. It changes nothing.
 func (c *archiveVerify) Run(e *env) error {
 	check := &checker{deep: true}
-	var s *store.Store
 	var err error
 	if c.NoIndex {
 		e.settings, err = loadConfig(e.config)
 	} else {
-		s, err = e.openUnbounded()
+		check.store, err = e.openUnbounded()
 	}
 	if err != nil {
 		return err
@@ -33,10 +31,10 @@ func (c *archiveVerify) Run(e *env) error {
 	if check.archive, err = e.settings.archive(); err != nil {
 		return err
 	}
-	if !c.Shipped {
+	if check.bucket = check.archive.Bucket; !c.Shipped {
 		check.archive.Bucket = nil
 	}
-	if _, err := check.check(e, s); err != nil {
+	if _, err := check.check(e); err != nil {
 		return err
 	}
 	r := &check.report
@@ -63,12 +61,15 @@ func (r *verifyReport) show(e *env) error {
 		fmt.Fprintf(e.out, "... and %d more faults (--json shows up to %d)\n", more, maxFaults)
 	}
 	fmt.Fprintf(e.out, "segments: %d, records: %d good, %d bytes, %d of them damaged\n", r.Segments, r.Records, r.Bytes, r.Damaged)
+	if r.Encrypted > 0 {
+		fmt.Fprintf(e.out, "%d records are whole, but their content was not checked: they are %v\n", r.Encrypted, archive.ErrEncrypted)
+	}
 	if !r.IndexChecked {
 		return nil
 	}
-	_, err := fmt.Fprintf(e.out, "index: %d rows; %d without a record, %d of shipped segments not compared\n"+
+	_, err := fmt.Fprintf(e.out, "index: %d rows; %d without a record, %d of shipped segments and %d of other gateways not compared\n"+
 		"records without a row: %d missing, %d not indexed yet, %d past retention, %d duplicates\n",
-		r.Rows, r.RowsWithoutRecord, r.Shipped, r.RecordsWithoutRow, r.NotYetIndexed, r.Expired, r.Duplicates)
+		r.Rows, r.RowsWithoutRecord, r.Shipped, r.Elsewhere, r.RecordsWithoutRow, r.NotYetIndexed, r.Expired, r.Duplicates)
 	return err
 }
 

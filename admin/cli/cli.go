@@ -33,18 +33,20 @@ type grammar struct {
 	Config string `help:"Configuration file." short:"c" default:"/etc/understudy/admin.yml" placeholder:"FILE"`
 	JSON   bool   `name:"json" help:"Write JSON to standard output."`
 
-	Serve   serveCmd   `cmd:"" help:"Run the website until told to stop."`
-	Check   checkCmd   `cmd:"" help:"Validate the configuration file only (also: -check)."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database schema to this program's version."`
-	Status  statusCmd  `cmd:"" help:"Show whether all is well: schema, domains, archive index, held mail."`
-	Mode    modeCmd    `cmd:"" help:"Show or switch a domain's mode."`
-	Domain  domainCmd  `cmd:"" help:"Customer domains."`
-	Mailbox mailboxCmd `cmd:"" help:"Mailboxes and their passwords."`
-	Alias   aliasCmd   `cmd:"" help:"Other addresses of mailboxes."`
-	Account accountCmd `cmd:"" help:"Operators and domain admins of the website."`
-	Drain   drainCmd   `cmd:"" help:"Mail on its way back to the primary after an emergency."`
-	Archive archiveCmd `cmd:"" help:"The archive of messages."`
-	Hold    holdCmd    `cmd:"" help:"Legal holds: what must not expire from the archive."`
+	Serve     serveCmd     `cmd:"" help:"Run the website until told to stop."`
+	Check     checkCmd     `cmd:"" help:"Validate the configuration file only (also: -check)."`
+	Migrate   migrateCmd   `cmd:"" help:"Bring the database schema to this program's version."`
+	Status    statusCmd    `cmd:"" help:"Show whether all is well: schema, domains, archive index, held mail."`
+	Mode      modeCmd      `cmd:"" help:"Show or switch a domain's mode."`
+	Domain    domainCmd    `cmd:"" help:"Customer domains."`
+	Mailbox   mailboxCmd   `cmd:"" help:"Mailboxes and their passwords."`
+	Alias     aliasCmd     `cmd:"" help:"Other addresses of mailboxes."`
+	Recipient recipientCmd `cmd:"" help:"Addresses that a domain's mail server has, and those it refuses."`
+	Outbound  outboundCmd  `cmd:"" help:"Customers' servers that sign in to send, and limits of sending."`
+	Account   accountCmd   `cmd:"" help:"Operators and domain admins of the website."`
+	Drain     drainCmd     `cmd:"" help:"Mail on its way back to the primary after an emergency."`
+	Archive   archiveCmd   `cmd:"" help:"The archive of messages."`
+	Hold      holdCmd      `cmd:"" help:"Legal holds: what must not expire from the archive."`
 }
 
 // Main runs one command line (without the program's name) and returns its

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"understudy/internal/archive"
 	"understudy/internal/archive/ship"
 	"understudy/internal/config"
 )
@@ -16,14 +17,16 @@ type Config struct {
 	config.Common `yaml:",inline"`
 	// MigrateDatabase is the role that owns the schema, for "migrate" only.
 	MigrateDatabase   *config.Database `yaml:"migrate_database"`
-	Listen            string           `yaml:"listen"`             // host:port of the website; a TLS proxy stands before it
-	PublicURL         string           `yaml:"public_url"`         // how browsers reach it; https makes cookies Secure
-	ArchiveDirectory  string           `yaml:"archive_directory"`  // for "archive show" and "status"
-	ArchiveBucket     ship.Config      `yaml:"archive_bucket"`     // where the worker ships segments to; may be empty
-	WebmailURL        string           `yaml:"webmail_url"`        // shown to mailbox owners; may be empty
-	IMAPAddress       string           `yaml:"imap_address"`       // the same: host:port
-	SubmissionAddress string           `yaml:"submission_address"` // the same: host:port
-	SessionLifetime   time.Duration    `yaml:"session_lifetime"`   // of a sign-in
+	Listen            string           `yaml:"listen"`                // host:port of the website; a TLS proxy stands before it
+	PublicURL         string           `yaml:"public_url"`            // how browsers reach it; https makes cookies Secure
+	ArchiveDirectory  string           `yaml:"archive_directory"`     // for "archive show" and "status"
+	IdentityFile      string           `yaml:"archive_identity_file"` // secret keys of age for an encrypted archive; may be empty
+	Recipients        []string         `yaml:"archive_recipients"`    // public keys of age that "archive import" encrypts for; none: it does not
+	ArchiveBucket     ship.Config      `yaml:"archive_bucket"`        // where the worker ships segments to; may be empty
+	WebmailURL        string           `yaml:"webmail_url"`           // shown to mailbox owners; may be empty
+	IMAPAddress       string           `yaml:"imap_address"`          // the same: host:port
+	SubmissionAddress string           `yaml:"submission_address"`    // the same: host:port
+	SessionLifetime   time.Duration    `yaml:"session_lifetime"`      // of a sign-in
 }
 
 func defaultConfig() *Config { return &Config{SessionLifetime: 12 * time.Hour} }
@@ -32,6 +35,9 @@ func defaultConfig() *Config { return &Config{SessionLifetime: 12 * time.Hour} }
 func (c *Config) Validate() error {
 	errs := []error{c.Common.Validate(), c.ArchiveBucket.Validate(), config.Required("listen", c.Listen), config.Required("public_url", c.PublicURL),
 		config.Required("archive_directory", c.ArchiveDirectory), config.Positive("session_lifetime", c.SessionLifetime)}
+	if _, err := archive.ParseRecipients(c.Recipients); err != nil {
+		errs = append(errs, fmt.Errorf("archive_recipients: %w", err))
+	}
 	if c.MigrateDatabase != nil {
 		if err := c.MigrateDatabase.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("migrate_database: %w", err))
@@ -57,8 +63,12 @@ func loadConfig(path string) (*Config, error) {
 
 // archive is the archive, local and shipped.
 func (c *Config) archive() (ship.Reader, error) {
+	keys, err := archive.LoadIdentities(c.IdentityFile)
+	if err != nil {
+		return ship.Reader{}, fmt.Errorf("archive_identity_file: %w", err)
+	}
 	bucket, err := ship.NewBucket(c.ArchiveBucket)
-	return ship.Reader{Dir: c.ArchiveDirectory, Bucket: bucket}, err
+	return ship.Reader{Dir: c.ArchiveDirectory, Bucket: bucket, Identities: keys}, err
 }
 
 type checkCmd struct{}

@@ -18,7 +18,7 @@ type domainCmd struct {
 
 type domainAdd struct {
 	Name            string   `arg:"" help:"Domain name, such as example.org."`
-	Primary         []string `required:"" placeholder:"HOST:PORT" help:"The customer's mail server; several are tried in order."`
+	Primary         []string `required:"" placeholder:"HOST:PORT" help:"The customer's mail server, or mx:NAME for the MX hosts of a name; several are tried in order."`
 	Activation      string   `enum:"manual,observe,automatic" default:"manual" help:"Who switches: manual, observe, automatic."`
 	Scope           string   `enum:"all,selected" default:"all" help:"Who is covered: all, or selected mailboxes."`
 	Retention       string   `default:"90d" help:"How long the archive keeps messages."`
@@ -92,9 +92,23 @@ func domainText(d *store.Domain) string {
 	for i, p := range d.OutboundNetworks {
 		networks[i] = p.String()
 	}
-	return fmt.Sprintf("%s\n  mode        %s since %s\n  primaries   %s\n  activation  %s\n  scope       %s\n  retention   %d days\n  outbound    %s\n  mailboxes   %d",
-		d.Name, d.Mode, stamp(d.ModeSince), strings.Join(d.Primaries, ", "), d.Activation, d.Scope, d.RetentionDays,
-		strings.Join(networks, ", "), d.Mailboxes)
+	x := store.DetectionOf(&d.Domain)
+	return fmt.Sprintf("%s\n  mode        %s since %s\n  primaries   %s\n  activation  %s\n  detection   failures %s, storm %s, probe interval %s, recover after %s\n"+
+		"  scope       %s\n  retention   %d days\n  outbound    %s\n  mailboxes   %d",
+		d.Name, d.Mode, stamp(d.ModeSince), strings.Join(d.Primaries, ", "), d.Activation, x.Failures, x.Storm, x.ProbeInterval, x.RecoverAfter,
+		d.Scope, d.RetentionDays, strings.Join(networks, ", "), d.Mailboxes)
+}
+
+// detection are the detector's settings of a domain (docs/detection.md).
+type detection struct {
+	DetectFailures *string `placeholder:"N" help:"Failed probes in a row before an emergency, or default."`
+	DetectStorm    *string `placeholder:"N" help:"Deliveries refused for everybody before an emergency; 0 is never by these; or default."`
+	ProbeInterval  *string `placeholder:"TIME" help:"Time between probes while all is well, such as 10s, or default."`
+	RecoverAfter   *string `placeholder:"TIME" help:"How long the server must be healthy before mail goes back, such as 2m, or default."`
+}
+
+func (c *detection) read(change *store.DomainChange) error {
+	return change.SetDetection(c.DetectFailures, c.DetectStorm, c.ProbeInterval, c.RecoverAfter)
 }
 
 type domainSet struct {
@@ -105,6 +119,7 @@ type domainSet struct {
 	Retention         *string  `help:"How long the archive keeps messages, such as 90d."`
 	OutboundNetwork   []string `placeholder:"CIDR" help:"Where the customer's own servers send from, replacing those set." xor:"networks"`
 	NoOutboundNetwork bool     `help:"No server of the customer sends through us." xor:"networks"`
+	detection
 }
 
 // Run changes the settings that were given.
@@ -134,7 +149,10 @@ func (c *domainSet) Run(e *env) error {
 			return err
 		}
 	}
-	if c.Primary == nil && c.Activation == nil && c.Scope == nil && c.Retention == nil && change.OutboundNetworks == nil {
+	if err := c.detection.read(&change); err != nil {
+		return err
+	}
+	if c.Primary == nil && c.Activation == nil && c.Scope == nil && c.Retention == nil && change.OutboundNetworks == nil && c.detection == (detection{}) {
 		return usage("nothing to set; see domain set --help")
 	}
 	s, err := e.open()

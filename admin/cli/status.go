@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"understudy/admin/wording"
 	"understudy/internal/archive"
 	"understudy/internal/directory"
 	"understudy/internal/store"
@@ -15,6 +16,7 @@ type statusCmd struct{}
 // statusReport is what "status" shows.
 type statusReport struct {
 	OK      bool           `json:"ok"`
+	Network *store.Vantage `json:"network"` // what the worker sees of its own network; null: nothing yet
 	Domains []domainStatus `json:"domains"`
 	Archive archiveStatus  `json:"archive"`
 	Held    int64          `json:"held"` // messages of a drain that the primaries refused
@@ -26,6 +28,7 @@ type domainStatus struct {
 	Since  string               `json:"since"`
 	Manual bool                 `json:"manual"`
 	Setup  directory.Activation `json:"activation"`
+	Reason string               `json:"reason,omitempty"` // of the newest change, or of what would have been changed
 	Held   int64                `json:"held"`
 	Health []store.HostHealth   `json:"health"`
 }
@@ -66,6 +69,9 @@ func readStatus(ctx context.Context, s *store.Store, dir string) (*statusReport,
 	if err != nil {
 		return nil, err
 	}
+	if r.Network, err = s.Vantage(ctx); err != nil {
+		return nil, err
+	}
 	for _, d := range domains {
 		health, err := s.Health(ctx, d.Name)
 		if err != nil {
@@ -75,9 +81,13 @@ func readStatus(ctx context.Context, s *store.Store, dir string) (*statusReport,
 		if err != nil {
 			return nil, err
 		}
+		reason, err := newestReason(ctx, s, &d)
+		if err != nil {
+			return nil, err
+		}
 		r.Held += drain.Held
 		r.Domains = append(r.Domains, domainStatus{Name: d.Name, Mode: d.Mode, Since: stamp(d.ModeSince), Manual: d.ModeManual,
-			Setup: d.Activation, Held: drain.Held, Health: health})
+			Setup: d.Activation, Reason: reason, Held: drain.Held, Health: health})
 	}
 	checkpoints, err := s.SegmentOffsets(ctx)
 	if err != nil {
@@ -98,17 +108,35 @@ func readStatus(ctx context.Context, s *store.Store, dir string) (*statusReport,
 	return r, nil
 }
 
+// newestReason is why a domain is in emergency, or would be.
+func newestReason(ctx context.Context, s *store.Store, d *store.Domain) (string, error) {
+	if d.Mode == directory.Normal && d.Activation != directory.Observe {
+		return "", nil
+	}
+	line, err := s.Timeline(ctx, d.Name, 1)
+	if err != nil || len(line) == 0 || line[0].To == directory.Normal {
+		return "", err
+	}
+	return wording.Change(&line[0]), nil
+}
+
 func (r *statusReport) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Database: answers, its schema fits.\n")
 	fmt.Fprintf(&b, "Archive:  %d segments, %d bytes, of them %d not in the index yet, %d unreadable.\n",
 		r.Archive.Segments, r.Archive.Bytes, r.Archive.Unindexed, r.Archive.Damaged)
 	fmt.Fprintf(&b, "Drain:    %d messages held because a primary refused them.\n", r.Held)
+	if r.Network.Unusual() {
+		fmt.Fprintf(&b, "Network:  %s (since %s)\n", r.Network.Detail, stamp(r.Network.Since))
+	}
 	fmt.Fprintf(&b, "Domains:  %d", len(r.Domains))
 	for _, d := range r.Domains {
 		fmt.Fprintf(&b, "\n  %s: %s since %s (activation %s)", d.Name, d.Mode, d.Since, d.Setup)
+		if d.Reason != "" {
+			fmt.Fprintf(&b, "\n    %s", d.Reason)
+		}
 		for _, h := range d.Health {
-			fmt.Fprintf(&b, "\n    %s: %s since %s, checked %s", h.Host, h.Class, stamp(h.Since), stamp(h.CheckedAt))
+			fmt.Fprintf(&b, "\n    %s: %s since %s, checked %s %s", h.Host, h.Class, stamp(h.Since), stamp(h.CheckedAt), h.Detail)
 		}
 	}
 	return b.String()

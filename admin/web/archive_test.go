@@ -25,7 +25,7 @@ type mail struct {
 // archived appends messages to the archive and indexes them as worker does.
 func (s *testSite) archived(t *testing.T, mails ...mail) (ids []uuid.UUID) {
 	t.Helper()
-	w, err := archive.OpenWriter(s.Archive, archive.Options{})
+	w, err := archive.OpenWriter(s.Archive, archive.Options{Recipients: s.Recipients})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"understudy/internal/archive"
 )
 
@@ -119,6 +121,33 @@ func TestMessagesOfOthers(t *testing.T) {
 	}
 	if status, _ := s.as(t, brunoMail).get("/domains/example.test/audit"); status != 404 {
 		t.Errorf("a mailbox owner reads the audit: %d", status)
+	}
+}
+
+// TestEncryptedMessage: with the key as any other, without it the page says why.
+func TestEncryptedMessage(t *testing.T) {
+	t.Parallel()
+	s := newTestSite(t, cluster)
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Recipients = []age.Recipient{key.Recipient()}
+	id := s.archived(t, mail{Sender: "x@internet.test", Mailboxes: []string{anaMail}, Body: simple("Plan", "Geheimnis")})[0]
+	v := s.as(t, anaMail)
+	for _, path := range []string{"", "/source", "/download"} {
+		if status, body := v.get("/archive/" + id.String() + path); status != 503 || !strings.Contains(body, "This message is encrypted") || strings.Contains(body, "Geheimnis") {
+			t.Errorf("%s without the key: %d %s", path, status, body)
+		}
+	}
+	s.Identities.Store(&[]age.Identity{key})
+	for _, path := range []string{"", "/source", "/download"} {
+		if status, body := v.get("/archive/" + id.String() + path); status != 200 || !strings.Contains(body, "Geheimnis") {
+			t.Errorf("%s with the key: %d %s", path, status, body)
+		}
+	}
+	if _, page := v.get("/archive?q=geheimnis"); !strings.Contains(page, "Plan") {
+		t.Error("the search does not find it")
 	}
 }
 

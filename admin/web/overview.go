@@ -22,7 +22,8 @@ const (
 type overview struct {
 	page
 	Domain   *store.Domain
-	Text     string // where mail goes, since when and why
+	Text     string         // where mail goes, since when and why
+	Network  *store.Vantage // nil, or what people should know of the worker's own network
 	Health   []primaryHealth
 	Timeline []store.ModeChange
 	Drain    *store.DrainState
@@ -48,6 +49,13 @@ func (s *Site) overview(w http.ResponseWriter, r *http.Request, u *user, d *stor
 	}
 	if v.Drain, err = s.Store.DrainState(r.Context(), d.Name, heldLines); err != nil {
 		return err
+	}
+	network, err := s.Store.Vantage(r.Context())
+	if err != nil {
+		return err
+	}
+	if network.Unusual() {
+		v.Network = network
 	}
 	v.Text = wording.Mode(&d.Domain, v.Timeline)
 	v.Health = primaries(d, health)

@@ -23,7 +23,7 @@ type page struct {
 	Title   string
 	User    *user  // nil: not signed in
 	Domain  string // whose tabs to show; "" is none
-	Tab     string // overview, mailboxes, settings
+	Tab     string // overview, mailboxes, recipients, outbound, settings, audit
 	Flash   string // what was just done
 	Problem string // what was just refused
 }
@@ -87,6 +87,9 @@ func (s *Site) verdict(r *http.Request, err error) (status int, title, text stri
 		return http.StatusServiceUnavailable, "Too many messages are being opened just now", "Please try again in a few seconds."
 	case errors.Is(err, mime.ErrWhole):
 		return http.StatusUnprocessableEntity, "This file cannot be taken out of its message", "The message is too large or too odd for that. Download the whole message in place of it, and open it in a mail program."
+	case errors.Is(err, archive.ErrEncrypted):
+		s.Log.Error("message cannot be decrypted", "path", r.URL.Path, "error", err)
+		return http.StatusServiceUnavailable, "This message is encrypted", "The archive is, and this website was not given the key to it (archive_identity_file), or not the right one. Ask your operator."
 	case errors.Is(err, archive.ErrDamaged), errors.Is(err, fs.ErrNotExist):
 		s.Log.Error("message cannot be read from the archive", "path", r.URL.Path, "error", err)
 		return http.StatusNotFound, "This message cannot be read", "The archive does not have its bytes any more. It was noted; ask your operator."

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"understudy/internal/directory"
 	"understudy/internal/store"
@@ -123,8 +124,36 @@ func TestSettings(t *testing.T) {
 	if err != nil || d.Activation != directory.Observe || len(d.OutboundNetworks) != 2 || d.RetentionDays != 90 {
 		t.Errorf("got %+v, %v", d, err)
 	}
+	_, body = op.post("/domains/example.test/settings", "primaries", "mx1.example.test:25", "scope", "all", "retention", "90", "activation", "observe", "networks", "",
+		"detect_failures", "5", "detect_storm", "default", "probe_interval", "20s", "recover_after", "")
+	has(t, body, "Saved.", `name="detect_failures" value="5"`, `name="detect_storm" value="default"`, `name="probe_interval" value="20s"`, `name="recover_after" value="default"`)
+	_, body = op.post("/domains/example.test/settings", "primaries", "mx1.example.test:25", "scope", "all", "retention", "90", "activation", "observe", "networks", "", "detect_failures", "many")
+	has(t, body, "write a number, or default", `name="detect_failures" value="many"`)
+	if status, _ := adm.post("/domains/example.test/settings", "primaries", "a:1", "scope", "all", "retention", "30", "detect_failures", "9"); status != 403 {
+		t.Errorf("an admin sets the detector: %d", status)
+	}
 	_, body = op.post("/domains/example.test/settings", "primaries", "", "scope", "all", "retention", "90", "activation", "observe", "networks", "")
 	has(t, body, "a domain needs a primary")
+}
+
+// TestOwnNetworkOnThePage: the detector's doubts stand beside the health.
+func TestOwnNetworkOnThePage(t *testing.T) {
+	t.Parallel()
+	s := newTestSite(t, cluster)
+	v := s.as(t, "op")
+	for _, c := range []struct {
+		view  string
+		shown bool
+	}{{"own-network", true}, {"clear", false}} {
+		err := s.Store.SaveVantage(t.Context(), store.Vantage{View: c.view, Detail: "5 of 6 primaries fail at once", Since: time.Now(), CheckedAt: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, body := v.get("/domains/example.test")
+		if strings.Contains(body, "5 of 6 primaries fail at once") != c.shown {
+			t.Errorf("view %s:\n%s", c.view, body)
+		}
+	}
 }
 
 func TestDrainOnThePage(t *testing.T) {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"understudy/internal/directory"
@@ -17,6 +18,7 @@ type settingsPage struct {
 	Activation string
 	Scope      string
 	Retention  string // days
+	Detection  store.Detection
 }
 
 func (s *Site) settingsOf(r *http.Request, u *user, d *store.Domain) settingsPage {
@@ -25,25 +27,34 @@ func (s *Site) settingsOf(r *http.Request, u *user, d *store.Domain) settingsPag
 		networks[i] = n.String()
 	}
 	return settingsPage{page: s.domainPage(r, u, d, "settings"), Domain: d, Primaries: strings.Join(d.Primaries, "\n"),
-		Networks: strings.Join(networks, "\n"), Activation: string(d.Activation), Scope: string(d.Scope), Retention: itoa(d.RetentionDays)}
+		Networks: strings.Join(networks, "\n"), Activation: string(d.Activation), Scope: string(d.Scope), Retention: itoa(d.RetentionDays), Detection: store.DetectionOf(&d.Domain)}
 }
 
 func (s *Site) settings(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
 	return render(w, r, http.StatusOK, settingsView(s.settingsOf(r, u, d)))
 }
 
-// settingsSave: activation and outbound networks are the operator's.
+// detectionFields are the names of the detector's settings in the form.
+var detectionFields = []string{"detect_failures", "detect_storm", "probe_interval", "recover_after"}
+
+// settingsSave: activation, detection and outbound networks are the
+// operator's.
 func (s *Site) settingsSave(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
 	if err := r.ParseForm(); err != nil {
 		return badForm(err)
 	}
-	if !u.operator() && (r.PostForm.Has("activation") || r.PostForm.Has("networks")) {
+	if !u.operator() && slices.ContainsFunc(append(detectionFields, "activation", "networks"), r.PostForm.Has) {
 		return errForbidden
 	}
 	v := s.settingsOf(r, u, d)
 	v.Primaries, v.Scope, v.Retention = r.PostFormValue("primaries"), r.PostFormValue("scope"), r.PostFormValue("retention")
 	if u.operator() {
 		v.Activation, v.Networks = r.PostFormValue("activation"), r.PostFormValue("networks")
+		for i, field := range []*string{&v.Detection.Failures, &v.Detection.Storm, &v.Detection.ProbeInterval, &v.Detection.RecoverAfter} {
+			if r.PostForm.Has(detectionFields[i]) {
+				*field = r.PostFormValue(detectionFields[i])
+			}
+		}
 	}
 	change, err := v.change(u.operator())
 	if err == nil {
@@ -69,8 +80,11 @@ func (v *settingsPage) change(operator bool) (store.DomainChange, error) {
 	}
 	activation := directory.Activation(v.Activation)
 	c.Activation = &activation
-	c.OutboundNetworks, err = store.ParseNetworks(lines(v.Networks))
-	return c, err
+	if c.OutboundNetworks, err = store.ParseNetworks(lines(v.Networks)); err != nil {
+		return c, err
+	}
+	x := &v.Detection
+	return c, c.SetDetection(&x.Failures, &x.Storm, &x.ProbeInterval, &x.RecoverAfter)
 }
 
 // lines splits what was typed at line breaks, commas and spaces. It is never

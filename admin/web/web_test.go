@@ -11,9 +11,11 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,6 +60,9 @@ type testSite struct {
 	*Site
 	URL     string
 	Archive string // its directory
+
+	Recipients []age.Recipient                // that mail is encrypted for
+	Identities atomic.Pointer[[]age.Identity] // that the site has
 }
 
 func newTestSite(t *testing.T, c *pgtest.Cluster) *testSite {
@@ -75,18 +80,24 @@ func serveSite(t *testing.T, cfg *pgxpool.Config) *testSite {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	srv, dir := httptest.NewUnstartedServer(nil), t.TempDir()
+	srv, s := httptest.NewUnstartedServer(nil), &testSite{Archive: t.TempDir()}
 	site, err := New(Options{Store: db, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: prometheus.NewRegistry(),
 		PublicURL: "http://" + srv.Listener.Addr().String(), WebmailURL: "https://webmail.example.test/", IMAPAddress: "imap.example.test:993",
 		SessionLifetime: time.Hour,
-		Open:            func(_ context.Context, ref archive.Ref) (*archive.Record, error) { return archive.ReadRecord(dir, ref) }})
+		Open: func(_ context.Context, ref archive.Ref) (*archive.Record, error) {
+			if keys := s.Identities.Load(); keys != nil {
+				return archive.ReadRecord(s.Archive, ref, *keys...)
+			}
+			return archive.ReadRecord(s.Archive, ref)
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv.Config.Handler = site.Handler()
 	srv.Start()
 	t.Cleanup(srv.Close)
-	return &testSite{site, srv.URL, dir}
+	s.Site, s.URL = site, srv.URL
+	return s
 }
 
 func fill(t *testing.T, db *store.Store) {

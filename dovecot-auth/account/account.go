@@ -45,7 +45,7 @@ type Answer struct {
 
 // Account is where a mailbox lives.
 type Account struct {
-	User       string // canonical address, whatever alias or spelling was asked for
+	User       string // canonical address, whatever alias or spelling was asked for; or an outbound account, which has nothing else
 	UID, GID   int
 	Home       string // absolute directory
 	QuotaBytes int64
@@ -119,6 +119,9 @@ func (a *Accounts) List(yield func(user string) error) error {
 // nil if there is none. Only call it with a loaded directory.
 func (a *Accounts) find(user string) (string, *directory.Mailbox) {
 	parsed, err := address.Parse(user)
+	if err != nil {
+		parsed, err = address.ParseUnquoted(user)
+	}
 	if err != nil || parsed.IsZero() {
 		return "", nil
 	}
@@ -142,4 +145,5 @@ type Attempt struct {
 	IP       netip.Addr // of the client; the zero Addr if unknown
 	User     string
 	Password string
+	Sending  bool // at Postfix's submission, where outbound accounts may sign in too
 }

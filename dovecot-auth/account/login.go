@@ -29,12 +29,11 @@ func (a *Accounts) login(ctx context.Context, t Attempt) Answer {
 	if !a.directory.Loaded() {
 		return Answer{Result: Temporary, Reason: notLoaded}
 	}
-	name, m := a.find(t.User)
-	creds := a.usable(m)
-	key := a.keys.of(name, t.Password)
-	edition := editionOf(creds)
+	who := a.subject(t)
+	key := a.keys.of(who.name, t.Password)
+	edition := editionOf(who.creds)
 	remembered := func() (Answer, bool) {
-		if answer, locked := a.locked(name, t); locked {
+		if answer, locked := a.locked(who.name, t); locked {
 			return answer, true
 		}
 		ok, found := a.cache.get(key, edition)
@@ -42,7 +41,7 @@ func (a *Accounts) login(ctx context.Context, t Attempt) Answer {
 			return Answer{}, false
 		}
 		a.metrics.Hits.Inc()
-		return a.conclude(name, m, t, lockout.Guess(key[:]), ok), true
+		return a.conclude(who, t, lockout.Guess(key[:]), ok), true
 	}
 	if answer, done := remembered(); done {
 		return answer
@@ -56,18 +55,44 @@ func (a *Accounts) login(ctx context.Context, t Attempt) Answer {
 		if answer, done = remembered(); done {
 			return nil
 		}
-		ok, err := a.verify(ctx, creds, t.Password)
+		ok, err := a.verify(ctx, who.creds, t.Password)
 		if err != nil {
 			return err
 		}
 		a.cache.put(key, edition, ok)
-		answer = a.conclude(name, m, t, lockout.Guess(key[:]), ok)
+		answer = a.conclude(who, t, lockout.Guess(key[:]), ok)
 		return nil
 	})
 	if err != nil {
-		return a.trouble(name, err)
+		return a.trouble(who.name, err)
 	}
 	return answer
+}
+
+// subject is who wants to log in.
+type subject struct {
+	name    string                  // normalised; "" if it is no name at all
+	account *Account                // nil: unknown
+	creds   []*directory.Credential // that count, the cheap ones first
+}
+
+// subject finds a mailbox, or at submission an outbound account. These have
+// no '@' in their names, so that neither can pass for the other, and no home.
+func (a *Accounts) subject(t Attempt) subject {
+	if x := a.directory.OutboundAccount(t.User); x != nil && t.Sending {
+		who := subject{name: x.Name, account: &Account{User: x.Name}}
+		if x.Enabled && x.Hash != "" {
+			who.creds = []*directory.Credential{{ID: x.ID, Kind: "password", Hash: x.Hash, Version: x.Version}}
+		}
+		return who
+	}
+	name, m := a.find(t.User)
+	who := subject{name: name, creds: a.usable(m)}
+	if m != nil {
+		found := a.account(m)
+		who.account = &found
+	}
+	return who
 }
 
 // usable returns the credentials that count, the cheap ones (app passwords)
@@ -104,21 +129,21 @@ func (a *Accounts) verify(ctx context.Context, creds []*directory.Credential, se
 }
 
 // conclude counts the outcome and makes the answer.
-func (a *Accounts) conclude(name string, m *directory.Mailbox, t Attempt, guess lockout.Guess, ok bool) Answer {
+func (a *Accounts) conclude(who subject, t Attempt, guess lockout.Guess, ok bool) Answer {
 	if ok {
-		a.lockout.Succeeded(name)
-		return Answer{Result: OK, Account: a.account(m)}
+		a.lockout.Succeeded(who.name)
+		return Answer{Result: OK, Account: *who.account}
 	}
-	lockedAccount, lockedAddress := a.lockout.Failed(name, t.IP, guess)
+	lockedAccount, lockedAddress := a.lockout.Failed(who.name, t.IP, guess)
 	if lockedAccount {
 		a.metrics.Lockouts.WithLabelValues("account").Inc()
-		a.log.Warn("account locked after wrong passwords", "mailbox", name, "client", t.IP, "protocol", t.Service)
+		a.log.Warn("account locked after wrong passwords", "mailbox", who.name, "client", t.IP, "protocol", t.Service)
 	}
 	if lockedAddress {
 		a.metrics.Lockouts.WithLabelValues("address").Inc()
 		a.log.Warn("client address locked after wrong passwords", "client", t.IP, "protocol", t.Service)
 	}
-	if m == nil {
+	if who.account == nil {
 		return Answer{Result: Unknown}
 	}
 	return Answer{Result: Bad}

@@ -145,8 +145,8 @@ func TestAttempt(t *testing.T) {
 	talk(t, newServer(a), hello, "AUTH\t1\tPLAIN\tservice=submission\tnologin\tlip=::1\trip=2001:db8::7\tsecured\tresp="+b64("\x00ana@example.test\x00secret"),
 		"AUTH\t2\tPLAIN\trip=bad\tresp="+b64("\x00ana@example.test\x00secret"))
 	want := []account.Attempt{
-		{Service: "submission", IP: netip.MustParseAddr("2001:db8::7"), User: "ana@example.test", Password: "secret"},
-		{User: "ana@example.test", Password: "secret"},
+		{Service: "submission", IP: netip.MustParseAddr("2001:db8::7"), User: "ana@example.test", Password: "secret", Sending: true},
+		{User: "ana@example.test", Password: "secret", Sending: true},
 	}
 	if diff := cmp.Diff(want, a.asked, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)

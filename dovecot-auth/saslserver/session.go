@@ -131,7 +131,7 @@ func (x *session) next(e *exchange, response string, given bool) (string, error)
 // login verifies what the mechanism found. Acting as another user is not
 // possible: the authorisation identity (RFC 4616) must be empty or the same.
 func (x *session) login(e *exchange, identity, user, secret string) error {
-	e.attempt.User, e.attempt.Password = user, secret
+	e.attempt.User, e.attempt.Password, e.attempt.Sending = user, secret, true
 	if identity != "" && identity != user {
 		return errIdentity
 	}

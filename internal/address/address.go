@@ -64,7 +64,23 @@ func Parse(s string) (Address, error) {
 	if err != nil {
 		return Address{}, fmt.Errorf("%w: %.64q", err, s)
 	}
-	domain, err := Domain(s[at+1:])
+	return join(local, s[at+1:])
+}
+
+// ParseUnquoted is Parse for text from which somebody took the quotes and
+// backslashes away, as Postfix does in policy requests and Dovecot in user
+// names: RCPT TO:<"a b"@example.org> comes as "a b@example.org".
+func ParseUnquoted(s string) (Address, error) {
+	at := strings.LastIndexByte(s, '@')
+	if at <= 0 || len(s) > MaxLength || !utf8.ValidString(s) || strings.ContainsAny(s, forbidden) {
+		return Address{}, fmt.Errorf("%w: %.64q", ErrInvalid, s)
+	}
+	return join(s[:at], s[at+1:])
+}
+
+// join normalises an unquoted local part and a domain.
+func join(local, domain string) (Address, error) {
+	domain, err := Domain(domain)
 	if err != nil {
 		return Address{}, err
 	}
@@ -84,7 +100,12 @@ func Domain(s string) (string, error) {
 	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
 		return strings.ToLower(s), nil
 	}
-	d, err := idna.Lookup.ToASCII(strings.ToLower(s))
+	d := strings.ToLower(s)
+	var err error
+	// IDNA refuses '_' and "--", which plain names in use do have.
+	if !isHostname(d) || strings.HasPrefix(d, "xn--") || strings.Contains(d, ".xn--") {
+		d, err = idna.Lookup.ToASCII(d)
+	}
 	if err != nil || !isHostname(d) {
 		return "", fmt.Errorf("%w: domain %.64q", ErrInvalid, s)
 	}
@@ -139,12 +160,15 @@ func unquoteLocal(s string) (string, error) {
 			b.WriteByte(c)
 		}
 	}
-	// '*' separates Dovecot's master user from the user; it must not be in a name.
-	if b.Len() == 0 || strings.ContainsAny(b.String(), "\r\n\x00*") {
+	if b.Len() == 0 || strings.ContainsAny(b.String(), forbidden) {
 		return "", ErrInvalid
 	}
 	return b.String(), nil
 }
+
+// forbidden is what no local part has, quoted or not. '*' separates Dovecot's
+// master user from the user.
+const forbidden = "\r\n\x00*"
 
 const atext = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~."
 

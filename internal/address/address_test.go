@@ -21,6 +21,11 @@ func TestParse(t *testing.T) {
 		{"usér@exämple.test", "usér@xn--exmple-cua.test", ""},
 		{"USE\u0301R@example.test", "us\u00e9r@example.test", ""},
 		{"@relay.test:ana@example.test", "ana@example.test", ""},
+		{"ana@EXÄMPLE.test", "ana@xn--exmple-cua.test", ""},
+		{"ana@XN--Exmple-cua.test", "ana@xn--exmple-cua.test", ""},
+		{`"ana+b c"@example.test`, "ana@example.test", "b c"},
+		{"ana@with_underscore.test", "ana@with_underscore.test", ""},
+		{"ana@r3---sn.example.test", "ana@r3---sn.example.test", ""},
 		{"ana@[192.0.2.1]", "ana@[192.0.2.1]", ""},
 	}
 	for _, tt := range tests {
@@ -31,6 +36,28 @@ func TestParse(t *testing.T) {
 		}
 		if got.String() != tt.canonical || got.Detail != tt.detail {
 			t.Errorf("Parse(%q) = %q detail %q, want %q detail %q", tt.in, got, got.Detail, tt.canonical, tt.detail)
+		}
+	}
+}
+
+// TestParseUnquoted: what Postfix says of an address means the same as what
+// the client wrote.
+func TestParseUnquoted(t *testing.T) {
+	t.Parallel()
+	for unquoted, written := range map[string]string{
+		"ana@example.test": "ana@example.test", "Ana+x@Example.test": "ana+x@example.test", "a b@example.test": `"a b"@example.test`,
+		`"ana"@example.test`: `"\"ana\""@example.test`, `a\b@example.test`: `"a\\b"@example.test`, "a@b@example.test": `"a@b"@example.test`,
+		"<ana>@example.test": `"<ana>"@example.test`,
+	} {
+		got, err := ParseUnquoted(unquoted)
+		want, errWant := Parse(written)
+		if err != nil || errWant != nil || got.String() != want.String() || got.Detail != want.Detail {
+			t.Errorf("%q: got %q %v, want %q %v", unquoted, got, err, want, errWant)
+		}
+	}
+	for _, in := range []string{"", "ana", "@example.test", "a*b@example.test", "a\nb@example.test", "\xff@example.test", "ana@", strings.Repeat("a", 250) + "@example.test"} {
+		if a, err := ParseUnquoted(in); !errors.Is(err, ErrInvalid) {
+			t.Errorf("ParseUnquoted(%q) = %v, %v; want ErrInvalid", in, a, err)
 		}
 	}
 }

@@ -31,6 +31,9 @@ var (
 	ErrDamaged = errors.New("damaged archive record")
 	// ErrVersion is returned for a record that a later program wrote.
 	ErrVersion = errors.New("archive record of format version")
+	// ErrEncrypted is returned for a record that is whole but whose content
+	// none of the reader's identities can decrypt.
+	ErrEncrypted = errors.New("encrypted: configure archive_identity_file")
 	// ErrName is returned for a text that is not the name of a segment.
 	ErrName = errors.New("not a segment name")
 )
@@ -58,8 +61,19 @@ type Envelope struct {
 	Client     string   // IP address of the SMTP client
 	Helo       string
 	SASLUser   string
-	QueueID    string // Postfix's, "" if unknown
+	QueueID    string   // Postfix's, "" if unknown
+	Route      []string // where the recipients' mail went when it came, each once, of Routes; none in records before this was known
 }
+
+// The places that a message can be for, as the directory said on its arrival.
+const (
+	RoutePrimary  = "primary"  // a customer's own server
+	RoutePortal   = "portal"   // a mailbox here
+	RouteInternet = "internet" // no domain of ours
+)
+
+// Routes lists them, in the order in which an Envelope does.
+var Routes = []string{RoutePrimary, RoutePortal, RouteInternet}
 
 // Ref says where a record is. It stays valid when its segment is sealed.
 type Ref struct {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 )
@@ -82,9 +83,9 @@ func readAll(t testing.TB, dir string) (out []stored, damaged int64) {
 	return out, damaged
 }
 
-func readSegment(t testing.TB, dir, name string) (out []stored, damaged int64) {
+func readSegment(t testing.TB, dir, name string, keys ...age.Identity) (out []stored, damaged int64) {
 	t.Helper()
-	r, err := OpenSegment(dir, name)
+	r, err := OpenSegment(dir, name, keys...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +197,7 @@ func TestEnvelopeKeepsAnyBytes(t *testing.T) {
 		{Sender: "", Recipients: []string{}, Mailboxes: []string{}, Direction: Outbound},
 		{Sender: string(all), Recipients: []string{string(all), "", "a,b\"]", "\u2028"}, Mailboxes: []string{"é@example.test"}, Direction: Internal},
 		{Sender: "\U0010FF80\U0010FFFF\xff\u00e9", Helo: "line\nbreak=\x00", SASLUser: "u\xe9", QueueID: "1 UNDERSTUDY.id=x\n", Client: "::1",
-			Recipients: many, Mailboxes: many, Direction: Inbound},
+			Recipients: many, Mailboxes: many, Direction: Inbound, Route: []string{RoutePrimary, RouteInternet}},
 	} {
 		e.ID, e.Received = uuid.Must(uuid.NewV7()), time.Now().UTC().Truncate(time.Microsecond)
 		for _, body := range []string{"", "x", strings.Repeat("y", 511), strings.Repeat("z", 512), "no final newline\r\n.\r\nend"} {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +26,7 @@ const (
 	paxHelo       = paxPrefix + "helo"
 	paxSASLUser   = paxPrefix + "sasl_user"
 	paxQueueID    = paxPrefix + "queue_id"
+	paxRoute      = paxPrefix + "route"
 )
 
 const (
@@ -35,35 +35,51 @@ const (
 	// maxEnvelope bounds the pax records of one message; archive/tar itself
 	// stops at 1 MiB.
 	maxEnvelope = 1000 << 10
+
+	nameSuffix = ".eml" // behind the id, the entry's name
 )
+
+// paxRecords are the envelope's records, sorted by key; an empty value is none
+// (pax: it deletes a record).
+func paxRecords(e *Envelope) (records [11][2]string, err error) {
+	records = [...][2]string{
+		{paxClient, escape(e.Client)},
+		{paxDirection, string(e.Direction)},
+		{paxHelo, escape(e.Helo)},
+		{paxID, e.ID.String()},
+		{paxMailboxes, list(e.Mailboxes)},
+		{paxQueueID, escape(e.QueueID)},
+		{paxReceived, e.Received.UTC().Format(receivedLayout)},
+		{paxRecipients, list(e.Recipients)},
+		{paxRoute, strings.Join(e.Route, " ")},
+		{paxSASLUser, escape(e.SASLUser)},
+		{paxSender, escape(e.Sender)},
+	}
+	total := 0
+	for _, r := range records {
+		total += len(r[0]) + len(r[1]) + 10
+	}
+	if total > maxEnvelope {
+		return records, fmt.Errorf("envelope of %d bytes: %w", total, ErrTooLarge)
+	}
+	return records, nil
+}
 
 // TarHeader describes a message of size bytes as the tar entry of its record.
 func TarHeader(e *Envelope, size int64) (*tar.Header, error) {
-	records := map[string]string{
-		paxID:         e.ID.String(),
-		paxReceived:   e.Received.UTC().Format(receivedLayout),
-		paxDirection:  string(e.Direction),
-		paxSender:     escape(e.Sender),
-		paxRecipients: list(e.Recipients),
-		paxMailboxes:  list(e.Mailboxes),
-		paxClient:     escape(e.Client),
-		paxHelo:       escape(e.Helo),
-		paxSASLUser:   escape(e.SASLUser),
-		paxQueueID:    escape(e.QueueID),
+	records, err := paxRecords(e)
+	if err != nil {
+		return nil, err
 	}
-	total := 0
-	for k, v := range records {
-		total += len(k) + len(v) + 10
-		if v == "" { // pax: an empty value deletes a record
-			delete(records, k)
+	pax := make(map[string]string, len(records))
+	for _, r := range records {
+		if r[1] != "" {
+			pax[r[0]] = r[1]
 		}
 	}
-	if total > maxEnvelope {
-		return nil, fmt.Errorf("envelope of %d bytes: %w", total, ErrTooLarge)
-	}
 	return &tar.Header{
-		Typeflag: tar.TypeReg, Name: e.ID.String() + ".eml", Mode: 0o640, Size: size,
-		ModTime: e.Received.Truncate(time.Second), Format: tar.FormatPAX, PAXRecords: records,
+		Typeflag: tar.TypeReg, Name: e.ID.String() + nameSuffix, Mode: 0o640, Size: size,
+		ModTime: e.Received.Truncate(time.Second), Format: tar.FormatPAX, PAXRecords: pax,
 	}, nil
 }
 
@@ -73,6 +89,9 @@ func envelopeOf(h *tar.Header) (*Envelope, error) {
 	e := &Envelope{
 		Direction: Direction(r[paxDirection]), Sender: unescape(r[paxSender]), Client: unescape(r[paxClient]),
 		Helo: unescape(r[paxHelo]), SASLUser: unescape(r[paxSASLUser]), QueueID: unescape(r[paxQueueID]),
+	}
+	if words := strings.Fields(r[paxRoute]); len(words) > 0 {
+		e.Route = words
 	}
 	var err error
 	if e.ID, err = uuid.Parse(r[paxID]); err != nil {
@@ -96,6 +115,12 @@ func envelopeOf(h *tar.Header) (*Envelope, error) {
 
 // list writes addresses as a JSON array of escaped strings.
 func list(addresses []string) string {
+	if !slices.ContainsFunc(addresses, unusual) {
+		if len(addresses) == 0 {
+			return "[]"
+		}
+		return `["` + strings.Join(addresses, `","`) + `"]`
+	}
 	escaped := make([]string, len(addresses))
 	for i, a := range addresses {
 		escaped[i] = escape(a)
@@ -107,6 +132,11 @@ func list(addresses []string) string {
 		panic("strings are always JSON: " + err.Error())
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// unusual: JSON or escape writes such an address otherwise.
+func unusual(address string) bool {
+	return strings.ContainsFunc(address, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
 func unlist(text string) ([]string, error) {
@@ -161,21 +191,4 @@ func unescape(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// writeEntry writes the message as one tar entry, padded to 512 bytes and
-// without an end-of-archive marker.
-func writeEntry(w io.Writer, e *Envelope, message *Spool) error {
-	h, err := TarHeader(e, message.Size())
-	if err != nil {
-		return err
-	}
-	t := tar.NewWriter(w)
-	if err := t.WriteHeader(h); err != nil {
-		return fmt.Errorf("write tar header: %w", err)
-	}
-	if _, err := message.WriteTo(t); err != nil {
-		return fmt.Errorf("write tar entry: %w", err)
-	}
-	return t.Flush()
 }

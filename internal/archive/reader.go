@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -35,16 +36,17 @@ type SegmentReader struct {
 	scan    scanner
 	decoder *zstd.Decoder
 	in      *bufio.Reader
+	keys    []age.Identity
 }
 
-// OpenSegment opens a segment for reading. The error is fs.ErrNotExist when
-// there is no such segment.
-func OpenSegment(dir, name string) (*SegmentReader, error) {
+// OpenSegment opens a segment for reading, encrypted records with keys. The
+// error is fs.ErrNotExist when there is no such segment.
+func OpenSegment(dir, name string, keys ...age.Identity) (*SegmentReader, error) {
 	n, err := parseName(name)
 	if err != nil {
 		return nil, err
 	}
-	r := &SegmentReader{dir: dir, name: name, nonce: n}
+	r := &SegmentReader{dir: dir, name: name, nonce: n, keys: keys}
 	if err := r.open(); err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
@@ -53,12 +55,12 @@ func OpenSegment(dir, name string) (*SegmentReader, error) {
 
 // NewSegmentReader reads the sealed segment whose size bytes are in src. It
 // closes src with itself, and also when it returns an error.
-func NewSegmentReader(name string, src Source, size int64) (*SegmentReader, error) {
+func NewSegmentReader(name string, src Source, size int64, keys ...age.Identity) (*SegmentReader, error) {
 	n, err := parseName(name)
 	if err != nil {
 		return nil, errors.Join(err, src.Close())
 	}
-	r := &SegmentReader{name: name, nonce: n, src: src, size: size}
+	r := &SegmentReader{name: name, nonce: n, src: src, size: size, keys: keys}
 	return r.prepare()
 }
 
@@ -136,7 +138,9 @@ func (r *SegmentReader) closeFiles() error {
 }
 
 // Next returns the next good record. It returns io.EOF when there is none; of
-// an open segment, or one sealed meanwhile, a later call sees what came.
+// an open segment, or one sealed meanwhile, a later call sees what came. For a
+// record that is whole but for which it has no key it returns an
+// EncryptedError, and the next call goes on behind it.
 func (r *SegmentReader) Next() (*Record, error) {
 	for {
 		limit, err := r.limit()
@@ -160,6 +164,9 @@ func (r *SegmentReader) Next() (*Record, error) {
 		r.damaged += start - r.pos
 		r.pos = start + headerSize + h.payload
 		rec, err := r.decode(start, h)
+		if errors.Is(err, ErrEncrypted) {
+			return nil, err
+		}
 		if err != nil { // its checksum is right but it is no record of this format
 			r.damaged += r.pos - start
 			continue

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+
+	"filippo.io/age"
 )
 
 // Record is one archived message.
@@ -38,7 +40,11 @@ func (r *Record) Close() error {
 
 // decode reads the envelope of a verified record.
 func (r *SegmentReader) decode(start int64, h header) (*Record, error) {
-	r.in.Reset(io.NewSectionReader(r.src, start+headerSize, h.payload))
+	content, err := r.content(start, h)
+	if err != nil {
+		return nil, err
+	}
+	r.in.Reset(content)
 	if err := r.decoder.Reset(r.in); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -76,9 +82,9 @@ func (r *SegmentReader) decode(start int64, h header) (*Record, error) {
 
 // ReadRecord opens one record; Close it. The error is ErrDamaged when the
 // record is not there or does not verify, fs.ErrNotExist when its segment is
-// gone.
-func ReadRecord(dir string, ref Ref) (*Record, error) {
-	r, err := OpenSegment(dir, ref.Segment)
+// gone, ErrEncrypted when none of keys fits.
+func ReadRecord(dir string, ref Ref, keys ...age.Identity) (*Record, error) {
+	r, err := OpenSegment(dir, ref.Segment, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -88,11 +94,11 @@ func ReadRecord(dir string, ref Ref) (*Record, error) {
 // ReadRecordFrom is ReadRecord for a src that holds the segment's bytes at
 // their offsets, at least those of the record. Who closes the record closes
 // src; after an error src is closed.
-func ReadRecordFrom(src Source, ref Ref) (*Record, error) {
+func ReadRecordFrom(src Source, ref Ref, keys ...age.Identity) (*Record, error) {
 	if err := ref.Validate(); err != nil {
 		return nil, errors.Join(err, src.Close())
 	}
-	r, err := NewSegmentReader(ref.Segment, src, ref.Offset+ref.Length)
+	r, err := NewSegmentReader(ref.Segment, src, ref.Offset+ref.Length, keys...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -56,6 +57,16 @@ func (s *scanner) at(pos, limit int64) (header, bool, error) {
 		return h, false, nil
 	}
 	sum, left, from := uint32(0), h.payload, pos+headerSize
+	if h.encrypted {
+		b := s.buf[:wrapSize]
+		if err := s.read(b, from); err != nil {
+			return h, false, unlessBadSector(err)
+		}
+		if !bytes.Equal(b, h.wrap()) {
+			return h, false, nil
+		}
+		left, from = left-wrapSize, from+wrapSize
+	}
 	for left > 0 {
 		b := s.buf[:min(left, scanBuffer)]
 		if err := s.read(b, from); err != nil {

@@ -1,10 +1,8 @@
 package archive
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -81,23 +79,24 @@ func (s *segment) publish() error {
 // write puts records behind the committed ones and sets their Refs. Nothing
 // is durable yet.
 func (s *segment) write(batch []*pending) error {
-	if _, err := s.file.Seek(s.committed, io.SeekStart); err != nil {
-		return err
-	}
-	out := bufio.NewWriterSize(s.file, 256<<10)
 	offset := s.committed
+	out := gather{file: s.file, offset: offset}
 	for _, p := range batch {
 		p.header.nonce = s.nonce
-		if _, err := out.Write(p.header.marshal()); err != nil {
-			return err
-		}
-		if _, err := p.payload.WriteTo(out); err != nil {
-			return err
-		}
 		p.ref = Ref{Segment: s.name, Offset: offset, Length: headerSize + p.header.payload}
 		offset += p.ref.Length
+		out.parts = append(append(out.parts, p.header.marshal()), p.payload.memory...)
+		if rest := p.payload.rest; rest != nil {
+			if err := out.copy(rest.reader(), rest.Size()); err != nil {
+				return err
+			}
+		} else if len(out.parts) > gatherParts/2 {
+			if err := out.flush(); err != nil {
+				return err
+			}
+		}
 	}
-	return out.Flush()
+	return out.flush()
 }
 
 // rollback takes away what was written behind the committed records.

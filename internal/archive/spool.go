@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -124,6 +125,14 @@ func (s *Spool) WriteTo(w io.Writer) (int64, error) {
 	}
 	m, err := w.Write(s.buf)
 	return n + int64(m), err
+}
+
+// reader reads everything from the start.
+func (s *Spool) reader() io.Reader {
+	if s.file == nil {
+		return bytes.NewReader(s.buf)
+	}
+	return io.MultiReader(io.NewSectionReader(s.file, 0, s.size-int64(len(s.buf))), bytes.NewReader(s.buf))
 }
 
 // Close frees what the spool holds. It may be called more than once.

@@ -3,22 +3,21 @@ package archive
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"github.com/klauspost/compress/zstd"
 )
 
 var update = flag.Bool("update", false, "make testdata anew")
@@ -31,6 +30,14 @@ type vector struct {
 	Damaged int64          `json:"damaged_bytes"`
 	Newer   uint16         `json:"newer_version,omitempty"`
 	Records []vectorRecord `json:"records"`
+	NoKey   []vectorPlace  `json:"no_key,omitempty"`
+}
+
+// vectorPlace is a whole record that testdata/identity.txt does not decrypt.
+type vectorPlace struct {
+	Offset int64     `json:"offset"`
+	Length int64     `json:"length"`
+	ID     uuid.UUID `json:"id"`
 }
 
 type vectorRecord struct {
@@ -46,6 +53,8 @@ type vectorRecord struct {
 	Helo       string    `json:"helo"`
 	SASLUser   string    `json:"sasl_user"`
 	QueueID    string    `json:"queue_id"`
+	Route      []string  `json:"route,omitempty"`
+	Encrypted  bool      `json:"encrypted,omitempty"`
 	Size       int64     `json:"size"`
 	SHA256     string    `json:"sha256"` // of the message
 }
@@ -61,7 +70,7 @@ func vectorOf(s stored) vectorRecord {
 	e, sum := s.Envelope, sha256.Sum256([]byte(s.Body))
 	return vectorRecord{Offset: s.Ref.Offset, Length: s.Ref.Length, ID: e.ID, Received: e.Received, Direction: string(e.Direction),
 		Sender: escape(e.Sender), Recipients: each(e.Recipients), Mailboxes: each(e.Mailboxes), Client: escape(e.Client), Helo: escape(e.Helo),
-		SASLUser: escape(e.SASLUser), QueueID: escape(e.QueueID), Size: int64(len(s.Body)), SHA256: hex.EncodeToString(sum[:])}
+		SASLUser: escape(e.SASLUser), QueueID: escape(e.QueueID), Route: e.Route, Size: int64(len(s.Body)), SHA256: hex.EncodeToString(sum[:])}
 }
 
 func TestVectors(t *testing.T) {
@@ -70,7 +79,7 @@ func TestVectors(t *testing.T) {
 		makeVectors(t)
 	}
 	files, err := filepath.Glob("testdata/*/records.json")
-	if err != nil || len(files) < 9 {
+	if err != nil || len(files) < 13 {
 		t.Fatal(files, err)
 	}
 	for _, file := range files {
@@ -102,28 +111,48 @@ func TestVectors(t *testing.T) {
 func readVector(t *testing.T, dir, about, name string) vector {
 	t.Helper()
 	v := vector{About: about, Segment: name, Records: []vectorRecord{}}
-	recs, damaged := readSegment(t, dir, name)
-	for _, s := range recs {
-		v.Records = append(v.Records, vectorOf(s))
+	content, err := os.ReadFile(sealedPath(dir, name))
+	if err != nil {
+		t.Fatal(err)
 	}
-	r, err := OpenSegment(dir, name)
+	r, err := OpenSegment(dir, name, testKeys(t)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	for err == nil {
-		_, err = r.Next()
+	for {
+		rec, err := r.Next()
+		var no *EncryptedError
+		switch {
+		case err == io.EOF:
+			v.Damaged, v.Newer = r.Damaged(), r.Newer()
+			return v
+		case errors.As(err, &no):
+			v.NoKey = append(v.NoKey, vectorPlace{no.Ref.Offset, no.Ref.Length, no.ID})
+			continue
+		case err != nil:
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(rec.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := vectorOf(stored{rec.Envelope, rec.Ref, string(body)})
+		one.Encrypted = content[rec.Offset+14] == versionEncrypted
+		v.Records = append(v.Records, one)
 	}
-	v.Damaged, v.Newer = damaged, r.Newer()
-	return v
 }
 
 // withStockTools reads each record with tail, head, zstd, tar and sha256sum.
 func withStockTools(t *testing.T, path string, v vector) {
 	t.Helper()
 	for _, r := range v.Records {
-		out := shell(t, `tail -c "+$1" "$0" | head -c "$2" | zstd -dcq | tar -xO --warning=no-unknown-keyword "$3.eml" | sha256sum`,
-			path, fmt.Sprint(r.Offset+1), fmt.Sprint(r.Length), r.ID.String())
+		script, begin, length := `tail -c "+$1" "$0" | head -c "$2" | zstd -dcq | tar -xO --warning=no-unknown-keyword "$3.eml" | sha256sum`, r.Offset, r.Length
+		if r.Encrypted {
+			script = strings.Replace(script, "zstd", "age -d -i testdata/identity.txt | zstd", 1)
+			begin, length = begin+headerSize+wrapSize, length-headerSize-wrapSize
+		}
+		out := shell(t, script, path, fmt.Sprint(begin+1), fmt.Sprint(length), r.ID.String())
 		if sum, _, _ := strings.Cut(out, " "); sum != r.SHA256 {
 			t.Errorf("record at %d: stock tools read %s", r.Offset, sum)
 		}
@@ -131,14 +160,15 @@ func withStockTools(t *testing.T, path string, v vector) {
 	if v.Damaged > 0 || len(v.Records) == 0 {
 		return
 	}
+	clear := slices.DeleteFunc(slices.Clone(v.Records), func(r vectorRecord) bool { return r.Encrypted })
 	list := shell(t, `zstd -dcq "$0" | tar -t --warning=no-unknown-keyword`, path)
-	for _, r := range v.Records {
+	for _, r := range clear {
 		if !strings.Contains(list, r.ID.String()+".eml\n") {
 			t.Errorf("tar does not list %s", r.ID)
 		}
 	}
-	if n := strings.Count(list, "\n"); n != len(v.Records) {
-		t.Errorf("tar lists %d entries, want %d", n, len(v.Records))
+	if n := strings.Count(list, "\n"); n != len(clear) {
+		t.Errorf("tar lists %d entries, want %d", n, len(clear))
 	}
 }
 
@@ -175,18 +205,19 @@ func makeVectors(t *testing.T) {
 	}
 	flip := func(at int64) []byte { return change(func(b []byte) []byte { b[at] ^= 0x10; return b }) }
 	for about, c := range map[string][]byte{
-		"normal|four records":                                          good,
-		"truncated|cut within the fourth record":                       good[:len(good)-10],
-		"truncated-header|cut within the header of the fourth record":  good[:refs[3].Offset+40],
-		"flipped-payload|a bit of the second record's payload flipped": flip(two + headerSize + 20),
-		"flipped-header|a bit of the third record's header flipped":    flip(three + 30),
-		"flipped-magic|a bit of the first record's magic flipped":      flip(1),
-		"inserted|1,000 foreign bytes within the second record":        insert(two+100, bytes.Repeat([]byte("garbage. "), 112)[:1000]),
-		"between|50 foreign bytes between the second and the third":    insert(three, bytes.Repeat([]byte("x"), 50)),
-		"zeroed|300 bytes across the first two records are zero":       change(func(b []byte) []byte { clear(b[two-100 : two+200]); return b }),
-		"newer-version|the second record is of format version 2":       newerRecord(good, refs[1]),
-		"two-frames|the fifth record's payload is two zstd frames":     append(bytes.Clone(good), twoFrames(t, n)...),
-		"other-segment|a record of another segment between the others": insert(three, foreignRecord(t)),
+		"normal|four records":                                                                                                good,
+		"truncated|cut within the fourth record":                                                                             good[:len(good)-10],
+		"truncated-header|cut within the header of the fourth record":                                                        good[:refs[3].Offset+40],
+		"flipped-payload|a bit of the second record's payload flipped":                                                       flip(two + headerSize + 20),
+		"flipped-header|a bit of the third record's header flipped":                                                          flip(three + 30),
+		"flipped-magic|a bit of the first record's magic flipped":                                                            flip(1),
+		"inserted|1,000 foreign bytes within the second record":                                                              insert(two+100, bytes.Repeat([]byte("garbage. "), 112)[:1000]),
+		"between|50 foreign bytes between the second and the third":                                                          insert(three, bytes.Repeat([]byte("x"), 50)),
+		"zeroed|300 bytes across the first two records are zero":                                                             change(func(b []byte) []byte { clear(b[two-100 : two+200]); return b }),
+		"newer-version|the second record is of format version 3":                                                             newerRecord(good, refs[1]),
+		"two-frames|the fifth record's payload is two zstd frames":                                                           append(bytes.Clone(good), twoFrames(t, n)...),
+		"encrypted|two records in the clear, one encrypted, one in the clear, one encrypted for an identity that nobody has": append(bytes.Clone(good[:three]), encryptedRecords(t, n, good[three:refs[3].Offset])...),
+		"other-segment|a record of another segment between the others":                                                       insert(three, foreignRecord(t)),
 	} {
 		short, text, _ := strings.Cut(about, "|")
 		saveVector(t, short, text, name, c)
@@ -208,36 +239,4 @@ func saveVector(t *testing.T, short, about, name string, content []byte) {
 	if err := os.WriteFile(filepath.Join(to, "records.json"), append(text, '\n'), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// newerRecord makes a record one of format version 2.
-func newerRecord(content []byte, ref Ref) []byte {
-	b := bytes.Clone(content)
-	binary.LittleEndian.PutUint16(b[ref.Offset+14:], formatVersion+1)
-	binary.LittleEndian.PutUint32(b[ref.Offset+60:], crc32.Checksum(b[ref.Offset:ref.Offset+60], castagnoli))
-	return b
-}
-
-// twoFrames is a record whose tar entry is cut into two frames.
-func twoFrames(t *testing.T, n nonce) []byte {
-	t.Helper()
-	e := &Envelope{ID: uuid.MustParse("019cbd1e-0000-7000-8000-000000000005"), Received: time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC), Direction: Inbound,
-		Recipients: []string{"ana@example.test"}, Mailboxes: []string{"ana@example.test"}}
-	var plain bytes.Buffer
-	if err := writeEntry(&plain, e, spoolOf(t, []byte("Subject: five\r\n\r\nin two frames\r\n"))); err != nil {
-		t.Fatal(err)
-	}
-	enc, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer enc.Close()
-	payload := enc.EncodeAll(plain.Bytes()[700:], enc.EncodeAll(plain.Bytes()[:700], nil))
-	h := header{nonce: n, payload: int64(len(payload)), plain: int64(plain.Len()), crc: crcOf(payload), id: e.ID}
-	return append(h.marshal(), payload...)
-}
-
-func foreignRecord(t *testing.T) []byte {
-	_, content, _ := smallSegment(t, 1)
-	return content
 }

@@ -41,7 +41,7 @@ func TestNewerVersion(t *testing.T) {
 		t.Errorf("the newest version met is %d", r.Newer())
 	}
 	_, err = ReadRecord(dir, want[2].Ref)
-	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "format version 2; this program reads versions up to 1: update it") {
+	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "format version 3; this program reads versions up to 2: update it") {
 		t.Errorf("ReadRecord says %v", err)
 	}
 	if _, err := ReadRecord(dir, want[1].Ref); err != nil {

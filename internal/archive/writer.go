@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"filippo.io/age"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -25,10 +26,11 @@ const (
 
 // Options of a Writer. Zero values mean the defaults.
 type Options struct {
-	MaxBytes    int64         // a segment of more bytes is sealed; default 256 MiB
-	MaxAge      time.Duration // a segment older than this is sealed; default 10 min
-	SpoolDir    string        // for temporary files; default os.TempDir()
-	Compressors int           // messages compressed at once; default GOMAXPROCS
+	MaxBytes    int64           // a segment of more bytes is sealed; default 256 MiB
+	MaxAge      time.Duration   // a segment older than this is sealed; default 10 min
+	SpoolDir    string          // for temporary files; default os.TempDir()
+	Compressors int             // messages compressed at once; default GOMAXPROCS
+	Recipients  []age.Recipient // who can read what is written, with their identity; none: it is not encrypted
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer // may be nil
 
@@ -40,16 +42,16 @@ type Options struct {
 // one process or in many, may share a directory: each has a segment of its
 // own. All methods may be called from many goroutines.
 type Writer struct {
-	dir      string
-	opts     Options
-	log      *slog.Logger
-	metrics  *metrics
-	encoders encoders
-	queue    chan *pending
-	stop     chan struct{} // closed by Close
-	done     chan struct{} // closed when the writing goroutine has ended
-	stopping atomic.Bool
-	closeErr error // of sealing at the end; read after done
+	dir        string
+	opts       Options
+	log        *slog.Logger
+	metrics    *metrics
+	compressor *compressor
+	queue      chan *pending
+	stop       chan struct{} // closed by Close
+	done       chan struct{} // closed when the writing goroutine has ended
+	stopping   atomic.Bool
+	closeErr   error // of sealing at the end; read after done
 
 	// Owned by the writing goroutine.
 	seg     *segment // nil when none is open
@@ -59,7 +61,7 @@ type Writer struct {
 // pending is one message on its way to the disk.
 type pending struct {
 	header  header
-	payload *Spool
+	payload *payload
 	ref     Ref
 	state   atomic.Int32 // waiting, taken or abandoned
 	result  chan error   // takes one value
@@ -78,8 +80,12 @@ func OpenWriter(dir string, opts Options) (*Writer, error) {
 		removeSpools(opts.SpoolDir)
 	}
 	setDefaults(&opts)
+	c, err := newCompressor(opts.Compressors, opts.Recipients...)
+	if err != nil {
+		return nil, err
+	}
 	w := &Writer{dir: dir, opts: opts, log: opts.Log, metrics: newMetrics(opts.Metrics),
-		encoders: newEncoders(opts.Compressors), queue: make(chan *pending, queueLength),
+		compressor: c, queue: make(chan *pending, queueLength),
 		stop: make(chan struct{}), done: make(chan struct{})}
 	for _, d := range []string{dir, filepath.Join(dir, openDir)} {
 		if err := makeDir(d, dirMode); err != nil {
@@ -138,7 +144,7 @@ func (w *Writer) Append(ctx context.Context, e *Envelope, message *Spool) (Ref, 
 }
 
 func (w *Writer) append(ctx context.Context, e *Envelope, message *Spool) (Ref, error) {
-	payload, h, err := w.encoders.encode(ctx, e, message, w.opts.SpoolDir)
+	payload, h, err := w.compressor.encode(ctx, e, message, w.opts.SpoolDir)
 	if err != nil {
 		return Ref{}, err
 	}

@@ -56,6 +56,7 @@ type Common struct {
 	StateDirectory string   `yaml:"state_directory"` // where the service keeps its own files
 	MetricsListen  string   `yaml:"metrics_listen"`  // "host:port" of /metrics and /healthz
 	LogLevel       string   `yaml:"log_level"`       // debug, info, warn, error
+	Gateway        string   `yaml:"gateway"`         // this machine's name among those that share the database; empty: its host name
 }
 
 // Validate checks the common keys.
@@ -63,6 +64,18 @@ func (c *Common) Validate() error {
 	return errors.Join(c.Database.Validate(), Required("state_directory", c.StateDirectory),
 		Required("metrics_listen", c.MetricsListen),
 		OneOf("log_level", c.LogLevel, "", "debug", "info", "warn", "error"))
+}
+
+// GatewayName is this machine's name among those that share the database.
+func (c *Common) GatewayName() string {
+	if c.Gateway != "" {
+		return c.Gateway
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return host
 }
 
 // Level is how much the service logs.

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"understudy/internal/nexthop"
 )
 
 // Client delivers messages. The zero value works; it must not be changed
@@ -58,22 +60,29 @@ type Result struct {
 	Err       *Error // nil: the host has taken the message over
 }
 
-// Deliver sends m to the first of hosts ("host:port") that talks to us, and
-// returns one result for each recipient, in their order. Cancelling ctx ends
+// Deliver sends m to the first of primaries (as package nexthop reads them)
+// that talks to us, and returns one result for each recipient, in their order. Cancelling ctx ends
 // the attempt, but not while the answer to the final dot is awaited: the
 // message may already be on the other side.
-func (c *Client) Deliver(ctx context.Context, hosts []string, m Message) []Result {
+func (c *Client) Deliver(ctx context.Context, primaries []string, m Message) []Result {
 	results := every(m, "", &Error{Stage: StageConnect, Text: "no host to deliver to", Temporary: true})
 	for _, a := range append([]string{m.Sender}, m.Recipients...) {
 		if !validPath(a) {
 			return every(m, "", &Error{Stage: StageMail, Code: 553, Enhanced: "5.1.3", Text: "address cannot be sent by SMTP"})
 		}
 	}
-	for _, host := range hosts {
-		t := &transaction{client: c, host: host, message: m}
-		results = t.run(ctx)
-		if t.sent || !allTemporary(results) || ctx.Err() != nil {
-			break
+	for _, primary := range primaries {
+		hosts, err := nexthop.Hosts(ctx, primary)
+		if err != nil {
+			results = every(m, primary, failure(ctx, primary, StageConnect, err))
+			continue
+		}
+		for _, host := range hosts {
+			t := &transaction{client: c, host: host, message: m}
+			results = t.run(ctx)
+			if t.sent || !allTemporary(results) || ctx.Err() != nil {
+				return results
+			}
 		}
 	}
 	return results

@@ -1,42 +1,55 @@
 package directory
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // Change is a set of rows newer than what a directory holds, or, when Full,
-// everything.
+// everything. As JSON it is a line of a saved directory.
 type Change struct {
-	Full        bool
-	Epoch       string // of the database; a new one forces a full load
-	Version     int64  // of the newest row
-	Domains     []*Domain
-	Mailboxes   []*Mailbox
-	Aliases     []*Alias
-	Credentials []*Credential
-	Deleted     []Deleted
+	Full        bool               `json:"full,omitempty"`
+	Epoch       string             `json:"epoch,omitempty"`   // of the database; a new one forces a full load
+	Version     int64              `json:"version,omitempty"` // of the newest row
+	Domains     []*Domain          `json:"domains,omitempty"`
+	Mailboxes   []*Mailbox         `json:"mailboxes,omitempty"`
+	Aliases     []*Alias           `json:"aliases,omitempty"`
+	Credentials []*Credential      `json:"credentials,omitempty"`
+	Outbound    []*OutboundAccount `json:"outbound,omitempty"`
+	Limits      []*SendLimit       `json:"limits,omitempty"`
+	Deleted     []Deleted          `json:"deleted,omitempty"`
 }
 
 // Deleted names a row that is gone.
 type Deleted struct {
-	Kind    string `db:"kind"` // "domain", "mailbox", "alias", "credential"
-	ID      int64  `db:"id"`
-	Version int64  `db:"version"`
+	Kind    string `db:"kind" json:"kind"` // the table: "domain", "mailbox", "alias", "credential", "outbound_account", "send_limit"
+	ID      int64  `db:"id" json:"id"`
+	Version int64  `db:"version" json:"version"`
 }
 
 // Empty reports whether the change brings nothing new.
 func (c *Change) Empty() bool {
-	return !c.Full && len(c.Domains)+len(c.Mailboxes)+len(c.Aliases)+len(c.Credentials)+len(c.Deleted) == 0
+	return !c.Full && len(c.Domains)+len(c.Mailboxes)+len(c.Aliases)+len(c.Credentials)+len(c.Outbound)+len(c.Limits)+len(c.Deleted) == 0
 }
 
-// Apply puts a change into memory at once: no lookup sees half of it.
+// Apply puts a change into memory at once: no lookup sees half of it, and none
+// waits while everything is put in order anew.
 func (d *Directory) Apply(c *Change) {
+	var all tables
+	if c.Full {
+		all = newTables(c)
+		all.apply(c)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c.Full {
-		d.reset()
+		d.tables = all
+	} else {
+		d.apply(c)
 	}
+	d.epoch, d.version, d.loaded = c.Epoch, c.Version, true
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+func (d *tables) apply(c *Change) {
 	// Deletions first: a name may have been freed and taken again.
 	for _, x := range c.Deleted {
 		d.remove(x.Kind, x.ID)
@@ -59,12 +72,10 @@ func (d *Directory) Apply(c *Change) {
 		d.credentials[x.ID] = x
 		d.byMailbox[x.MailboxID] = append(slices.Clone(d.byMailbox[x.MailboxID]), x)
 	}
-	d.epoch, d.version, d.loaded, d.loadedAt = c.Epoch, c.Version, true, time.Now()
-	close(d.changed)
-	d.changed = make(chan struct{})
+	d.applyOutbound(c)
 }
 
-func (d *Directory) addNetworks(x *Domain) {
+func (d *tables) addNetworks(x *Domain) {
 	wide := false
 	for _, p := range x.OutboundNetworks {
 		if p.IsSingleIP() {
@@ -80,7 +91,7 @@ func (d *Directory) addNetworks(x *Domain) {
 
 // remove takes a row out of every map, but leaves a name alone that another
 // row has taken since.
-func (d *Directory) remove(kind string, id int64) {
+func (d *tables) remove(kind string, id int64) {
 	switch kind {
 	case "domain":
 		x := d.domains[id]
@@ -115,6 +126,8 @@ func (d *Directory) remove(kind string, id int64) {
 		if d.byAlias[x.Address] == x {
 			delete(d.byAlias, x.Address)
 		}
+	case "outbound_account", "send_limit":
+		d.removeOutbound(kind, id)
 	case "credential":
 		x := d.credentials[id]
 		if x == nil {

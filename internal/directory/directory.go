@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"understudy/internal/address"
 )
@@ -13,37 +12,17 @@ import (
 // Directory answers lookups from memory. All methods may be called at once
 // from many goroutines. What they return must not be changed by the caller.
 type Directory struct {
-	mu          sync.RWMutex
-	epoch       string
-	version     int64
-	loaded      bool
-	loadedAt    time.Time
-	domains     map[int64]*Domain
-	byName      map[string]*Domain
-	mailboxes   map[int64]*Mailbox
-	byAddress   map[string]*Mailbox
-	aliases     map[int64]*Alias
-	byAlias     map[string]*Alias
-	credentials map[int64]*Credential
-	byMailbox   map[int64][]*Credential
-	outbound    map[netip.Addr][]*Domain // single-address networks: the usual case, looked up at once
-	networks    []*Domain                // domains with wider outbound networks
-	changed     chan struct{}            // closed and replaced at every change
+	mu      sync.RWMutex
+	epoch   string
+	version int64
+	loaded  bool
+	changed chan struct{} // closed and replaced at every change
+	tables
 }
 
 // New returns an empty directory that is not yet Loaded.
 func New() *Directory {
-	d := &Directory{changed: make(chan struct{})}
-	d.reset()
-	return d
-}
-
-func (d *Directory) reset() {
-	d.domains, d.byName = map[int64]*Domain{}, map[string]*Domain{}
-	d.mailboxes, d.byAddress = map[int64]*Mailbox{}, map[string]*Mailbox{}
-	d.aliases, d.byAlias = map[int64]*Alias{}, map[string]*Alias{}
-	d.credentials, d.byMailbox = map[int64]*Credential{}, map[int64][]*Credential{}
-	d.outbound, d.networks = map[netip.Addr][]*Domain{}, nil
+	return &Directory{changed: make(chan struct{}), tables: newTables(&Change{})}
 }
 
 // Loaded reports whether the directory was ever filled, from PostgreSQL or

@@ -15,8 +15,7 @@ const (
 	channel      = "directory"      // NOTIFY channel of the schema's triggers
 	pollInterval = 30 * time.Second // a lost notification costs no more than this
 	dialTimeout  = 5 * time.Second
-	readTimeout  = 60 * time.Second
-	saveInterval = 2 * time.Second // at most one write of the file in this time
+	readTimeout  = 5 * time.Minute // a million mailboxes take seconds, and a minute where all is busy
 	maxRetry     = 5 * time.Second
 )
 
@@ -31,8 +30,7 @@ type Follower struct {
 	Metrics     prometheus.Registerer
 
 	connected prometheus.Gauge
-	savedSeen int64
-	savedAt   time.Time
+	file      saver
 }
 
 // Run follows the database until ctx ends, then saves a last time. It returns
@@ -47,7 +45,8 @@ func (f *Follower) Run(ctx context.Context) error {
 	if f.Metrics != nil {
 		f.Metrics.MustRegister(f.connected, version)
 	}
-	defer f.save(true)
+	f.file.dir, f.file.path = f.Directory, f.File
+	defer func() { f.saved(f.file.finish()) }()
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, maxRetry) {
 		before := time.Now()
 		err := f.follow(ctx)
@@ -84,7 +83,7 @@ func (f *Follower) follow(ctx context.Context) error {
 			return err
 		}
 		f.connected.Set(1)
-		f.save(false)
+		f.saved(f.file.save())
 		if err := f.wait(ctx, conn); err != nil {
 			return err
 		}
@@ -95,7 +94,7 @@ func (f *Follower) follow(ctx context.Context) error {
 // save is due.
 func (f *Follower) wait(ctx context.Context, conn *pgx.Conn) error {
 	timeout := pollInterval
-	if f.File != "" && f.savedSeen != f.Directory.Version() {
+	if f.file.unsaved() {
 		timeout = saveInterval
 	}
 	w, cancel := context.WithTimeout(ctx, timeout)
@@ -123,21 +122,14 @@ func (f *Follower) refresh(ctx context.Context, conn *pgx.Conn) error {
 	}
 	if !c.Empty() {
 		d.Apply(c)
+		f.file.add(c)
 	}
 	return nil
 }
 
-// save writes the file when there is something new and the last write is old
-// enough, or at once when last.
-func (f *Follower) save(last bool) {
-	v := f.Directory.Version()
-	if f.File == "" || !f.Directory.Loaded() || v == f.savedSeen || !last && time.Since(f.savedAt) < saveInterval {
-		return
-	}
-	f.savedAt = time.Now()
-	if err := f.Directory.Save(f.File); err != nil {
+// saved logs that the directory could not be saved.
+func (f *Follower) saved(err error) {
+	if err != nil {
 		f.Log.Error("directory not saved: a restart without PostgreSQL would answer from an older one", "error", err)
-		return
 	}
-	f.savedSeen = v
 }

@@ -12,11 +12,15 @@ import (
 const (
 	selectEpoch   = `SELECT epoch::text FROM directory_epoch`
 	selectDomains = `SELECT id, name, primaries, activation, scope, mode, mode_since, mode_manual, primary_failing,
-		retention_days, outbound_networks, version FROM domain WHERE version > $1`
+		retention_days, outbound_networks, detect_failures, detect_storm, probe_seconds, recover_seconds, version FROM domain WHERE version > $1`
 	selectMailboxes   = `SELECT id, domain_id, address, name, covered, enabled, quota_bytes, version FROM mailbox WHERE version > $1`
 	selectAliases     = `SELECT id, domain_id, address, mailbox_id, version FROM alias WHERE version > $1`
 	selectCredentials = `SELECT id, mailbox_id, kind, label, hash, version FROM credential WHERE version > $1`
-	selectDeleted     = `SELECT kind, id, version FROM directory_deleted WHERE version > $1`
+	// A role that may not see password hashes asks without.
+	selectOutbound     = `SELECT id, name, domain_ids, enabled, per_hour, per_day, version, '' AS hash FROM outbound_account WHERE version > $1`
+	selectOutboundAuth = `SELECT id, name, domain_ids, enabled, per_hour, per_day, version, hash FROM outbound_account WHERE version > $1`
+	selectLimits       = `SELECT id, mailbox_per_hour, mailbox_per_day, network_per_hour, network_per_day, version FROM send_limit WHERE version > $1`
+	selectDeleted      = `SELECT kind, id, version FROM directory_deleted WHERE version > $1`
 )
 
 // query reads all rows of a SELECT whose one argument is the version seen.
@@ -45,10 +49,16 @@ func read(ctx context.Context, conn *pgx.Conn, epoch string, since int64, creden
 	}
 	c.Version = since
 	var deleted []*Deleted
+	outbound := selectOutbound
+	if credentials {
+		outbound = selectOutboundAuth
+	}
 	load := []func() error{
 		func() (err error) { c.Domains, err = query[Domain](ctx, tx, selectDomains, since); return },
 		func() (err error) { c.Mailboxes, err = query[Mailbox](ctx, tx, selectMailboxes, since); return },
 		func() (err error) { c.Aliases, err = query[Alias](ctx, tx, selectAliases, since); return },
+		func() (err error) { c.Outbound, err = query[OutboundAccount](ctx, tx, outbound, since); return },
+		func() (err error) { c.Limits, err = query[SendLimit](ctx, tx, selectLimits, since); return },
 		func() (err error) { deleted, err = query[Deleted](ctx, tx, selectDeleted, since); return },
 	}
 	if credentials {
@@ -75,6 +85,12 @@ func read(ctx context.Context, conn *pgx.Conn, epoch string, since int64, creden
 		c.Version = max(c.Version, x.Version)
 	}
 	for _, x := range c.Aliases {
+		c.Version = max(c.Version, x.Version)
+	}
+	for _, x := range c.Outbound {
+		c.Version = max(c.Version, x.Version)
+	}
+	for _, x := range c.Limits {
 		c.Version = max(c.Version, x.Version)
 	}
 	for _, x := range c.Credentials {

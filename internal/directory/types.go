@@ -45,7 +45,7 @@ const (
 type Domain struct {
 	ID               int64          `db:"id" json:"id"`
 	Name             string         `db:"name" json:"name"`           // A-label form, lower case
-	Primaries        []string       `db:"primaries" json:"primaries"` // "host:port", tried in order
+	Primaries        []string       `db:"primaries" json:"primaries"` // as package nexthop reads them, tried in order
 	Activation       Activation     `db:"activation" json:"activation"`
 	Scope            Scope          `db:"scope" json:"scope"`
 	Mode             Mode           `db:"mode" json:"mode"`
@@ -53,7 +53,11 @@ type Domain struct {
 	ModeManual       bool           `db:"mode_manual" json:"mode_manual"`         // set by a person: never ended by the machine
 	PrimaryFailing   bool           `db:"primary_failing" json:"primary_failing"` // the worker's present judgement
 	RetentionDays    int            `db:"retention_days" json:"retention_days"`
-	OutboundNetworks []netip.Prefix `db:"outbound_networks" json:"outbound_networks"` // the customer's own servers
+	OutboundNetworks []netip.Prefix `db:"outbound_networks" json:"outbound_networks"`       // the customer's own servers
+	DetectFailures   *int           `db:"detect_failures" json:"detect_failures,omitempty"` // these four: nil is the worker's default
+	DetectStorm      *int           `db:"detect_storm" json:"detect_storm,omitempty"`
+	ProbeSeconds     *int           `db:"probe_seconds" json:"probe_seconds,omitempty"`
+	RecoverSeconds   *int           `db:"recover_seconds" json:"recover_seconds,omitempty"`
 	Version          int64          `db:"version" json:"version"`
 }
 

@@ -32,15 +32,27 @@ const (
 	// FallbackRefused: the same for a recipient that the portal cannot keep;
 	// re-entry answered 450 and the message stays queued.
 	FallbackRefused Class = "fallback-refused"
+
+	// The others are results of deliveries (smtp_delivery_status_filter), in
+	// the words of worker/detect. They name a host, not a domain.
+	Unreachable      Class = "unreachable"
+	Timeout          Class = "timeout"
+	TLS              Class = "tls"
+	ServerTempfail   Class = "server-tempfail"
+	ServerReject     Class = "server-reject"
+	RecipientDefer   Class = "recipient-defer"
+	RecipientRefused Class = "recipient-refused"
 )
 
 // Event is one thing seen.
 type Event struct {
 	Seq       uint64    `json:"seq"`
 	At        time.Time `json:"at"`
-	Domain    string    `json:"domain"`
+	Domain    string    `json:"domain,omitempty"`
+	Host      string    `json:"host,omitempty"` // of a primary, without its port
 	Class     Class     `json:"class"`
-	Recipient string    `json:"recipient"`
+	Recipient string    `json:"recipient,omitempty"`
+	Said      string    `json:"said,omitempty"` // by the server; printable
 }
 
 // Page is the answer to one poll.

@@ -29,9 +29,9 @@ const (
 
 // Summary is what the index wants of a message's bytes.
 type Summary struct {
-	Subject, From, To, MessageID string
-	Text                         string
-	Attachments                  []string
+	Subject, From, To, Cc, MessageID string
+	Text                             string
+	Attachments                      []string
 }
 
 // Decoder parses messages, one after the other, each in bounded time and
@@ -132,7 +132,7 @@ func (c *collector) part(p *enmime.Part, depth int) error {
 		c.name(p)
 		if kind == "message/rfc822" && depth < maxDepth {
 			h := headers(p.Content)
-			c.add([]byte(h.Subject + " " + h.From + " " + h.To))
+			c.add([]byte(h.Subject + " " + h.From + " " + h.To + " " + h.Cc))
 			errs = append(errs, c.message(p.Content, depth+1))
 		} else if !attached && strings.HasPrefix(kind, "text/") {
 			c.content(p, kind)

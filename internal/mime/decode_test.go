@@ -33,7 +33,7 @@ func TestDecodeHeaders(t *testing.T) {
 		{"raw ISO 2022", "Content-Type: text/plain; charset=iso-2022-jp\r\nSubject: \x1b$BF|K\\8l\x1b(B\r\n\r\n", "日本語", "", ""},
 		{"unknown charset", "Subject: =?x-none?Q?abc?=\r\n\r\n", "=?x-none?Q?abc?=", "", ""},
 		{"first subject counts", "Subject: one\r\nSubject: two\r\n\r\n", "one", "", ""},
-		{"To and Cc together", "To: a@b.test\r\nCc: c@d.test\r\nTo: e@f.test\r\nBcc: no@no.test\r\n\r\n", "", "", "a@b.test, e@f.test, c@d.test"},
+		{"To more than once", "To: a@b.test\r\nCc: c@d.test\r\nTo: e@f.test\r\nBcc: no@no.test\r\n\r\n", "", "", "a@b.test, e@f.test"},
 		{"space before the colon", "Subject : x\r\n\r\n", "x", "", ""},
 		{"no header at all", "just text", "", "", ""},
 		{"NUL", "Subject: a\x00b\r\n\r\n", "a b", "", ""},
@@ -46,6 +46,14 @@ func TestDecodeHeaders(t *testing.T) {
 				t.Errorf("subject %q, from %q, to %q", d.Subject, d.From, d.To)
 			}
 		})
+	}
+}
+
+func TestDecodeCc(t *testing.T) {
+	t.Parallel()
+	h := headers([]byte("To: a@b.test\r\nCc: =?utf-8?q?Jos=C3=A9?= <c@d.test>\r\nCC: e@f.test\r\nBcc: no@no.test\r\n\r\n"))
+	if h.To != "a@b.test" || h.Cc != "José <c@d.test>, e@f.test" {
+		t.Errorf("to %q, cc %q", h.To, h.Cc)
 	}
 }
 

@@ -29,13 +29,9 @@ func headers(data []byte) Summary {
 	if m := charsetParam.FindStringSubmatch(raw["content-type"]); m != nil {
 		hint = m[1]
 	}
-	to := raw["to"]
-	if raw["cc"] != "" {
-		to = strings.TrimPrefix(to+", "+raw["cc"], ", ")
-	}
 	return Summary{
 		Subject: decodeField(raw["subject"], hint, maxSubject), From: decodeField(raw["from"], hint, maxAddresses),
-		To: decodeField(to, hint, maxAddresses), MessageID: decodeField(raw["message-id"], hint, maxMessageID),
+		To: decodeField(raw["to"], hint, maxAddresses), Cc: decodeField(raw["cc"], hint, maxAddresses), MessageID: decodeField(raw["message-id"], hint, maxMessageID),
 	}
 }
 

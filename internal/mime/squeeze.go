@@ -35,6 +35,7 @@ var boundary = []byte("boundary")
 // changed says that not all is there as it was.
 func squeeze(r io.Reader, in *bufio.Reader, keep limits) (data []byte, changed bool, err error) {
 	var out bytes.Buffer
+	var lower []byte
 	in.Reset(r)
 	run, dashes, boundaries := 0, 0, 0
 	for begin := true; ; {
@@ -51,7 +52,7 @@ func squeeze(r io.Reader, in *bufio.Reader, keep limits) (data []byte, changed b
 		} else {
 			at := out.Len()
 			out.Write(line)
-			if lower := asciiLower(line); bytes.Contains(lower, boundary) {
+			if lower = asciiLower(lower[:0], line); bytes.Contains(lower, boundary) {
 				if boundaries++; boundaries > maxBoundaries {
 					hide(out.Bytes()[at:], lower)
 					changed = true
@@ -86,9 +87,10 @@ func hide(line, lower []byte) {
 	}
 }
 
-// asciiLower changes A to Z only, so that places in the text stay the same.
-func asciiLower(line []byte) []byte {
-	out := bytes.Clone(line)
+// asciiLower appends line to out and changes A to Z only, so that places in
+// the text stay the same.
+func asciiLower(out, line []byte) []byte {
+	out = append(out, line...)
 	for i, c := range out {
 		if c >= 'A' && c <= 'Z' {
 			out[i] = c + 'a' - 'A'

@@ -15,12 +15,12 @@ type field struct {
 	example string
 }
 
-const fieldList = "from, to, cc, subject, body, filename, id, has, after, before, on, direction, size, larger, smaller, mailbox"
+const fieldList = "from, to, cc, subject, body, filename, id, has, after, before, on, direction, route, size, larger, smaller, mailbox"
 
 var fields = map[string]field{
 	"from":       {addressOrWords(From), "from:ana"},
 	"to":         {addressOrWords(To), "to:ana"},
-	"cc":         {addressOrWords(To), "cc:ana"},
+	"cc":         {addressOrWords(Cc), "cc:ana"},
 	"subject":    {words(Subject), `subject:"factura marzo"`},
 	"body":       {words(Body), "body:factura"},
 	"filename":   {words(Filename), "filename:pdf"},
@@ -31,6 +31,7 @@ var fields = map[string]field{
 	"before":     {before, "before:2026-10-01"},
 	"on":         {on, "on:2026-10-01"},
 	"direction":  {direction, "direction:in"},
+	"route":      {route, "route:portal"},
 	"size":       {size, "size:>5M"},
 	"larger":     {larger(true), "larger:5M"},
 	"smaller":    {larger(false), "smaller:5M"},
@@ -111,10 +112,18 @@ func direction(v value) (Node, error) {
 	return nil, fail(v.at, "direction: is in, out or internal")
 }
 
+func route(v value) (Node, error) {
+	switch name := strings.ToLower(v.text); name {
+	case "primary", "portal", "internet":
+		return Route(name), nil
+	}
+	return nil, fail(v.at, "route: is primary, portal or internet")
+}
+
 func mailbox(v value) (Node, error) {
 	a, err := address.Parse(v.text)
 	if err != nil || a.IsZero() {
-		return nil, fail(v.at, "mailbox: wants a whole address, such as mailbox:ana@example.org; to find part of one, use from: or to:")
+		return nil, fail(v.at, "mailbox: wants a whole address, such as mailbox:ana@example.org; to find part of one, use from:, to: or cc:")
 	}
 	return Mailbox(a.String()), nil
 }

@@ -32,7 +32,7 @@ type Query struct {
 }
 
 // Node is one of And, Or, Not, Words, Address, MessageID, HasAttachment,
-// Direction, Size, Time and Mailbox.
+// Direction, Route, Size, Time and Mailbox.
 type Node interface{ node() }
 
 type (
@@ -48,9 +48,9 @@ type (
 		List   []string // never empty
 		Prefix bool     // the last word may go on
 	}
-	// Address finds a whole e-mail address of a From, or To and Cc field, folded.
+	// Address finds a whole e-mail address of a From, To or Cc field, folded.
 	Address struct {
-		Field Field // From or To
+		Field Field // From, To or Cc
 		Text  string
 	}
 	// MessageID finds a Message-ID (folded, without angle brackets), or the
@@ -60,6 +60,9 @@ type (
 	HasAttachment struct{}
 	// Direction finds "inbound", "outbound" or "internal" messages.
 	Direction string
+	// Route finds messages that went to the "primary", the "portal" or the
+	// "internet" on their arrival, perhaps to others too.
+	Route string
 	// Size compares the octets of the message.
 	Size struct {
 		Larger bool // more than Bytes, else less
@@ -82,6 +85,7 @@ func (Address) node()       {}
 func (MessageID) node()     {}
 func (HasAttachment) node() {}
 func (Direction) node()     {}
+func (Route) node()         {}
 func (Size) node()          {}
 func (Time) node()          {}
 func (Mailbox) node()       {}
@@ -94,7 +98,8 @@ const (
 	Any Field = iota
 	Subject
 	From // envelope sender and From header
-	To   // To and Cc headers
+	To   // To header
+	Cc
 	Filename
 	Body
 )

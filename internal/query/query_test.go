@@ -1,8 +1,12 @@
 package query
 
 import (
+	"math/rand/v2"
+	"unicode"
+
 	"errors"
 	"fmt"
+	"golang.org/x/text/unicode/norm"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +42,9 @@ func TestParse(t *testing.T) {
 		"from:ana":                 w(From, "ana"),
 		"FROM:Ana@Example.test":    Address{From, "ana@example.test"},
 		"to:<ana@example.test>":    Address{To, "ana@example.test"},
-		"cc:example.test":          w(To, "example", "test"),
+		"cc:example.test":          w(Cc, "example", "test"),
+		"cc:ana@example.test":      Address{Cc, "ana@example.test"},
+		"route:Portal":             Route("portal"),
 		"from:@example.test":       w(From, "example", "test"),
 		"ana@example.test":         w(Any, "ana", "example", "test"),
 		`subject:"a \"b\" c"`:      w(Subject, "a", "b", "c"),
@@ -172,6 +178,40 @@ func TestFold(t *testing.T) {
 	for in, want := range map[string]string{"Évora": "evora", "E\u0301vora": "evora", "ＦＵＬＬ": "full", "Привет": "привет", "한글": "한글", "हिन्दी": "हिन्दी", "İ": "i", "ABC": "abc", "\xff": "\uFFFD", "a\x00b": "a b"} {
 		if got := Fold(in); got != want {
 			t.Errorf("Fold(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestFoldInPieces: text is folded piece by piece, and as if it were not.
+func TestFoldInPieces(t *testing.T) {
+	t.Parallel()
+	whole := func(s string) string {
+		return norm.NFC.String(strings.Map(func(r rune) rune {
+			if r >= 0x300 && r <= 0x36F {
+				return -1
+			}
+			return unicode.ToLower(r)
+		}, norm.NFKD.String(Clean(s))))
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 50_000 {
+		var b strings.Builder
+		for range 1 + rng.IntN(8) {
+			switch rng.IntN(6) {
+			case 0, 1:
+				b.WriteByte(byte(rng.IntN(128)))
+			case 2:
+				b.WriteRune(rune(0x80 + rng.IntN(0x300)))
+			case 3:
+				b.WriteRune(rune(0x300 + rng.IntN(0x70)))
+			case 4:
+				b.WriteRune(rune(rng.IntN(0x10FFFF)))
+			default:
+				b.WriteRune([]rune("\u1100\u1161\u3099\u212b\ufb01\u0338か한")[rng.IntN(8)])
+			}
+		}
+		if s := b.String(); Fold(s) != whole(s) {
+			t.Fatalf("Fold(%+q) = %+q, want %+q", s, Fold(s), whole(s))
 		}
 	}
 }

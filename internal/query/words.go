@@ -18,16 +18,75 @@ const MaxWord = 255
 // "evora". What is not UTF-8, and NUL, becomes what PostgreSQL takes.
 func Fold(s string) string {
 	if isASCII(s) {
-		return strings.ToLower(strings.ReplaceAll(s, "\x00", " "))
+		return lowerASCII(strings.ReplaceAll(s, "\x00", " "))
 	}
+	s = Clean(s)
+	var b strings.Builder
+	b.Grow(len(s))
+	for len(s) > 0 {
+		if n := runOf(s, true); n > 0 {
+			b.WriteString(lowerASCII(s[:n]))
+			s = s[n:]
+			continue
+		}
+		n := runOf(s, false)
+		if c, size := utf8.DecodeRuneInString(s); size == n && c < foldable {
+			b.WriteString(foldedLetters[c])
+		} else {
+			b.WriteString(foldRun(s[:n]))
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+// lowerASCII is strings.ToLower of ASCII.
+func lowerASCII(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c >= 'A' && c <= 'Z' {
+			out := []byte(s)
+			for ; i < len(out); i++ {
+				if c := out[i]; c >= 'A' && c <= 'Z' {
+					out[i] = c + ('a' - 'A')
+				}
+			}
+			return string(out)
+		}
+	}
+	return s
+}
+
+// runOf is how many bytes at the begin of s are ASCII, or not.
+func runOf(s string, ascii bool) int {
+	for i := range len(s) {
+		if s[i] < utf8.RuneSelf != ascii {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// foldRun folds text without ASCII. What is in front of it or behind makes no
+// difference: no ASCII letter joins anything but the accents that go.
+func foldRun(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r >= 0x300 && r <= 0x36F { // combining diacritical marks; other scripts keep theirs
 			return -1
 		}
 		return unicode.ToLower(r)
-	}, norm.NFKD.String(Clean(s)))
+	}, norm.NFKD.String(s))
 	return norm.NFC.String(s)
 }
+
+// foldedLetters are the characters of Latin text as foldRun makes them.
+const foldable = 0x250
+
+var foldedLetters = func() (table [foldable]string) {
+	for r := rune(utf8.RuneSelf); r < foldable; r++ {
+		table[r] = foldRun(string(r))
+	}
+	return table
+}()
 
 // Clean makes text that PostgreSQL takes: valid UTF-8 without NUL.
 func Clean(s string) string {
@@ -41,17 +100,25 @@ func WordsOf(folded string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		start := -1
 		for i := 0; i < len(folded); {
-			c, size := rune(folded[i]), 1
-			if c >= utf8.RuneSelf {
-				c, size = utf8.DecodeRuneInString(folded[i:])
-			}
-			single := c >= 0x0E00 && unspaced(c)
-			if inWord(c) && !single {
+			if asciiWord[folded[i]] {
 				if start < 0 {
 					start = i
 				}
-				i += size
+				for i++; i < len(folded) && asciiWord[folded[i]]; i++ {
+				}
 				continue
+			}
+			c, size, single := rune(folded[i]), 1, false
+			if c >= utf8.RuneSelf {
+				c, size = utf8.DecodeRuneInString(folded[i:])
+				single = c >= 0x0E00 && unspaced(c)
+				if inWord(c) && !single {
+					if start < 0 {
+						start = i
+					}
+					i += size
+					continue
+				}
 			}
 			if start >= 0 && i-start <= MaxWord && !yield(folded[start:i]) {
 				return
@@ -68,12 +135,16 @@ func WordsOf(folded string) iter.Seq[string] {
 	}
 }
 
-func inWord(r rune) bool {
-	if r < utf8.RuneSelf {
-		return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z'
+// asciiWord are the ASCII letters and digits.
+var asciiWord = func() (table [256]bool) {
+	for _, c := range "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" {
+		table[c] = true
 	}
-	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
-}
+	return table
+}()
+
+// inWord is asciiWord of other characters.
+func inWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) }
 
 // unspaced reports whether r is of a script written without spaces.
 func unspaced(r rune) bool {

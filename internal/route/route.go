@@ -2,10 +2,10 @@
 package route
 
 import (
-	"net"
 	"strings"
 
 	"understudy/internal/directory"
+	"understudy/internal/nexthop"
 )
 
 // Route is where mail for one recipient goes.
@@ -42,18 +42,15 @@ func For(r directory.Recipient) Route {
 }
 
 // NextHop writes a domain's primaries as a Postfix next hop: a list tried in
-// order, brackets suppressing MX lookups (transport(5)).
+// order (transport(5)).
 func NextHop(d *directory.Domain) string {
 	hops := make([]string, 0, len(d.Primaries))
 	for _, p := range d.Primaries {
-		host, port, err := net.SplitHostPort(p)
-		if err != nil { // the store's check refuses these; never produce a bare name that would look up MX
+		h, err := nexthop.Parse(p)
+		if err != nil { // the store refuses these; never guess where mail goes
 			continue
 		}
-		if strings.Contains(host, ":") {
-			host = "ipv6:" + host
-		}
-		hops = append(hops, "["+host+"]:"+port)
+		hops = append(hops, h.Postfix())
 	}
 	return strings.Join(hops, ",")
 }

@@ -55,8 +55,8 @@ func TestFor(t *testing.T) {
 
 func TestNextHop(t *testing.T) {
 	t.Parallel()
-	d := &directory.Domain{Primaries: []string{"mx1.example.test:25", "192.0.2.1:2525", "[2001:db8::1]:25"}}
-	want := "[mx1.example.test]:25,[192.0.2.1]:2525,[ipv6:2001:db8::1]:25"
+	d := &directory.Domain{Primaries: []string{"mx1.example.test:25", "192.0.2.1:2525", "[2001:db8::1]:25", "mx:in.example.test", "bare"}}
+	want := "[mx1.example.test]:25,[192.0.2.1]:2525,[ipv6:2001:db8::1]:25,in.example.test:25"
 	if got := NextHop(d); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -185,3 +185,12 @@ func (s *Stack) removePidFile(c Component) error {
 	}
 	return nil
 }
+
+// PID is the process id of a component that runs, for those who measure it.
+func (s *Stack) PID(c Component) (int, error) {
+	l, ok, err := loadLeader(s.pidFile(c))
+	if err != nil || !ok || !l.alive() {
+		return 0, errors.Join(fmt.Errorf("%s does not run", c), err)
+	}
+	return l.pid, nil
+}

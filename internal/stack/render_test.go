@@ -43,6 +43,7 @@ func TestTemplatesRenderAsInAnsible(t *testing.T) {
 			"dovecot_allow_cleartext": true, "dovecot_login_trusted_networks": "127.0.0.0/8",
 			"dovecot_imap_port": 20143, "dovecot_master_password_sha256": "00ff", "dovecot_doveadm_api_key": "k<&>\"'",
 			"understudy_archive_bucket_url": "s3://archive?region=eu-west-1", "understudy_archive_bucket_credentials_file": "/etc/keys",
+			"understudy_archive_recipients": []any{"age1one", "age1two"}, "understudy_archive_identity": "/etc/key",
 		},
 	}
 	for name, vars := range variants {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
 )
 
 // Each role's argument_specs.yml names every default with its value and type.
@@ -46,7 +47,7 @@ func TestRoleArguments(t *testing.T) {
 			if want := map[bool]string{true: "bool"}[isBool(value)]; want != "" && o.Type != want {
 				t.Errorf("%s: type %s, want %s", name, o.Type, want)
 			}
-			if !ok || o.Default != value {
+			if !ok || !cmp.Equal(o.Default, value) {
 				t.Errorf("%s: the specification's default is %v, want %v", name, o.Default, value)
 			}
 		}

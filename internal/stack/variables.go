@@ -63,6 +63,7 @@ func (s *Stack) variables() (Variables, error) {
 		"understudy_state_directory":             l.path("state"),
 		"understudy_archive_directory":           l.path("archive"),
 		"understudy_mail_directory":              l.path("dovecot", "mail"),
+		"understudy_reentry_users":               []any{"postfix"},
 		"understudy_helo_name":                   "mx.understudy.test",
 		"understudy_database_address":            l.address("postgres"),
 		"understudy_database_sslmode":            "disable",

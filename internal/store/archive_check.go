@@ -71,6 +71,9 @@ func (s *Store) DropIndex(ctx context.Context, segments []string) (int64, error)
 			return err
 		}
 		n = tag.RowsAffected()
+		if _, err = tx.Exec(ctx, `SELECT drop_empty_index_days()`); err != nil {
+			return err
+		}
 		_, err = tx.Exec(ctx, `DELETE FROM segment WHERE name = ANY($1)`, segments)
 		return err
 	})

@@ -38,7 +38,8 @@ type Domain struct {
 }
 
 const selectDomain = `SELECT d.id, d.name, d.primaries, d.activation, d.scope, d.mode, d.mode_since, d.mode_manual,
-	d.primary_failing, d.retention_days, d.outbound_networks, d.version, d.created_at,
+	d.primary_failing, d.retention_days, d.outbound_networks, d.detect_failures, d.detect_storm, d.probe_seconds, d.recover_seconds,
+	d.version, d.created_at,
 	(SELECT count(*) FROM mailbox m WHERE m.domain_id = d.id) AS mailboxes FROM domain d WHERE `
 
 // Domains returns the domains that v may see, sorted by name.
@@ -66,8 +67,10 @@ func (s *Store) AddDomain(ctx context.Context, d directory.Domain) (*Domain, err
 	if err := checkDomain(&d); err != nil {
 		return nil, err
 	}
-	_, err := s.Pool.Exec(ctx, `INSERT INTO domain (name, primaries, activation, scope, retention_days, outbound_networks)
-		VALUES ($1, $2, $3, $4, $5, $6)`, d.Name, d.Primaries, d.Activation, d.Scope, d.RetentionDays, d.OutboundNetworks)
+	_, err := s.Pool.Exec(ctx, `INSERT INTO domain (name, primaries, activation, scope, retention_days, outbound_networks,
+			detect_failures, detect_storm, probe_seconds, recover_seconds) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		d.Name, d.Primaries, d.Activation, d.Scope, d.RetentionDays, d.OutboundNetworks,
+		d.DetectFailures, d.DetectStorm, d.ProbeSeconds, d.RecoverSeconds)
 	if err != nil {
 		return nil, wrap("add domain "+d.Name, err)
 	}
@@ -81,15 +84,24 @@ type DomainChange struct {
 	Scope            *directory.Scope
 	RetentionDays    *int
 	OutboundNetworks []netip.Prefix // empty and not nil: none
+	DetectFailures   *Own
+	DetectStorm      *Own
+	ProbeSeconds     *Own
+	RecoverSeconds   *Own
 }
+
+// Own is a domain's own value of a setting that has a default; nil is to have
+// none.
+type Own struct{ Value *int }
 
 // SetDomain changes settings of a domain. The mode is changed by SwitchMode.
 func (s *Store) SetDomain(ctx context.Context, name string, c DomainChange) (*Domain, error) {
 	err := s.tx(ctx, func(tx pgx.Tx) error {
 		var d directory.Domain
-		err := tx.QueryRow(ctx, `SELECT name, primaries, activation, scope, retention_days, outbound_networks
-			FROM domain WHERE name = $1 FOR UPDATE`, name).
-			Scan(&d.Name, &d.Primaries, &d.Activation, &d.Scope, &d.RetentionDays, &d.OutboundNetworks)
+		err := tx.QueryRow(ctx, `SELECT name, primaries, activation, scope, retention_days, outbound_networks,
+			detect_failures, detect_storm, probe_seconds, recover_seconds FROM domain WHERE name = $1 FOR UPDATE`, name).
+			Scan(&d.Name, &d.Primaries, &d.Activation, &d.Scope, &d.RetentionDays, &d.OutboundNetworks,
+				&d.DetectFailures, &d.DetectStorm, &d.ProbeSeconds, &d.RecoverSeconds)
 		if err != nil {
 			return err
 		}
@@ -98,7 +110,9 @@ func (s *Store) SetDomain(ctx context.Context, name string, c DomainChange) (*Do
 			return err
 		}
 		_, err = tx.Exec(ctx, `UPDATE domain SET primaries = $2, activation = $3, scope = $4, retention_days = $5,
-			outbound_networks = $6 WHERE name = $1`, name, d.Primaries, d.Activation, d.Scope, d.RetentionDays, d.OutboundNetworks)
+			outbound_networks = $6, detect_failures = $7, detect_storm = $8, probe_seconds = $9, recover_seconds = $10 WHERE name = $1`,
+			name, d.Primaries, d.Activation, d.Scope, d.RetentionDays, d.OutboundNetworks,
+			d.DetectFailures, d.DetectStorm, d.ProbeSeconds, d.RecoverSeconds)
 		return err
 	})
 	if err != nil {
@@ -122,6 +136,14 @@ func (c *DomainChange) apply(d *directory.Domain) {
 	}
 	if c.OutboundNetworks != nil {
 		d.OutboundNetworks = slices.Clone(c.OutboundNetworks)
+	}
+	for _, own := range []struct {
+		to   *Own
+		from **int
+	}{{c.DetectFailures, &d.DetectFailures}, {c.DetectStorm, &d.DetectStorm}, {c.ProbeSeconds, &d.ProbeSeconds}, {c.RecoverSeconds, &d.RecoverSeconds}} {
+		if own.to != nil {
+			*own.from = own.to.Value
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 
 	"understudy/internal/address"
 	"understudy/internal/directory"
+	"understudy/internal/nexthop"
 )
 
 // The bounds of settings, as in the schema.
@@ -60,12 +60,12 @@ func checkDomain(d *directory.Domain) error {
 	if d.OutboundNetworks == nil {
 		d.OutboundNetworks = []netip.Prefix{}
 	}
-	return nil
+	return checkDetection(d)
 }
 
 func checkPrimaries(in []string) ([]string, error) {
 	if len(in) == 0 {
-		return nil, invalid("a domain needs a primary: the mail server that its mail normally goes to, as HOST:PORT")
+		return nil, invalid("a domain needs a primary: the mail server that its mail normally goes to, as HOST:PORT or mx:NAME")
 	}
 	if len(in) > maxPrimaries {
 		return nil, invalid("%d primaries; at most %d are possible", len(in), maxPrimaries)
@@ -84,25 +84,13 @@ func checkPrimaries(in []string) ([]string, error) {
 	return out, nil
 }
 
-// parsePrimary returns "host:port" in its one form.
+// parsePrimary returns a primary in its one form.
 func parsePrimary(s string) (string, error) {
-	s = strings.TrimSpace(s)
-	host, port, err := net.SplitHostPort(s)
+	h, err := nexthop.Parse(s)
 	if err != nil {
-		return "", invalid("primary %q; write it as HOST:PORT, such as mail.example.org:25 or [2001:db8::1]:25", s)
+		return "", invalid("%v", err)
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || number == 0 {
-		return "", invalid("primary %q: port %q is not between 1 and 65535", s, port)
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return netip.AddrPortFrom(ip, uint16(number)).String(), nil
-	}
-	name, err := address.Domain(host)
-	if err != nil || strings.HasPrefix(name, "[") {
-		return "", invalid("primary %q: %q is neither a host name nor an IP address", s, host)
-	}
-	return net.JoinHostPort(name, strconv.FormatUint(number, 10)), nil
+	return h.String(), nil
 }
 
 // ParseNetworks reads networks in CIDR form; a single address is a network

@@ -3,13 +3,10 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ErrData marks values that PostgreSQL refuses whatever the circumstances
@@ -24,15 +21,17 @@ type Checkpoint struct {
 	Sealed  bool   `db:"sealed" json:"sealed"`   // no more will come
 	Damaged int64  `db:"damaged" json:"damaged"` // bytes skipped as unreadable
 	Records int64  `db:"records" json:"records"`
+	Host    string `db:"host" json:"host"` // the gateway that had it when it was indexed; "" is not known
 }
 
 // IndexBatch is what was read from a segment between two offsets.
 type IndexBatch struct {
 	Segment  string
-	From, To int64 // bytes; From must be the segment's present checkpoint
-	Sealed   bool  // To is the end of a sealed segment
-	Damaged  int64 // bytes between From and To that could not be read
-	LeftOut  bool  // there are records between From and To that no message stands for
+	From, To int64  // bytes; From must be the segment's present checkpoint
+	Sealed   bool   // To is the end of a sealed segment
+	Damaged  int64  // bytes between From and To that could not be read
+	LeftOut  bool   // there are records between From and To that no message stands for
+	Host     string // the gateway that has the segment; "" says nothing new
 	Messages []IndexedMessage
 }
 
@@ -46,8 +45,10 @@ type IndexedMessage struct {
 	Recipients []string  // envelope recipients, Bcc among them
 	Mailboxes  []string  // canonical addresses that may see it
 
-	Subject, FromHeader, ToHeader, MessageID string
-	Attachments                              []string // file names
+	Subject, FromHeader, ToHeader, CcHeader, MessageID string
+
+	Attachments []string // file names
+	Route       []string // archive.Routes: where it went on its arrival
 
 	Size                      int64 // octets of the message
 	Client, SASLUser, QueueID string
@@ -60,9 +61,11 @@ type IndexedMessage struct {
 	Text string
 }
 
-// SegmentOffsets returns the checkpoints of all segments by name.
+// SegmentOffsets returns the checkpoints of all segments by name. One that has
+// expired, but may still lie somewhere, is sealed with nothing in it.
 func (s *Store) SegmentOffsets(ctx context.Context) (map[string]Checkpoint, error) {
-	rows, err := s.Pool.Query(ctx, `SELECT name, indexed, sealed, damaged, records FROM segment`)
+	rows, err := s.Pool.Query(ctx, `SELECT name, indexed, sealed, damaged, records, host FROM segment
+		UNION ALL SELECT name, 0, true, 0, 0, '' FROM segment_shipping x WHERE removed_at IS NOT NULL AND NOT EXISTS (SELECT FROM segment s WHERE s.name = x.name)`)
 	if err != nil {
 		return nil, wrap("read index checkpoints", err)
 	}
@@ -77,60 +80,8 @@ func (s *Store) SegmentOffsets(ctx context.Context) (map[string]Checkpoint, erro
 	return out, nil
 }
 
-// IndexBatch adds a batch to the index and moves the segment's checkpoint, all
-// or nothing. A message that is there already stays as it is. ErrConflict says
-// that the checkpoint is not at b.From: another indexer was here, or the index
-// was dropped, and the caller must read the checkpoints anew. ErrData says
-// that one of the messages cannot be stored as it is.
-func (s *Store) IndexBatch(ctx context.Context, b IndexBatch) error {
-	err := s.indexBatch(ctx, b, true)
-	if isCode(err, "23514") { // no partition for a day: it is made when it is first missed
-		if err = s.EnsurePartitions(ctx, receivedDays(b.Messages)...); err == nil {
-			err = s.indexBatch(ctx, b, true)
-		}
-	}
-	if isCode(err, "23505") { // some messages are there already
-		err = s.indexBatch(ctx, b, false)
-	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "54")) {
-		return fmt.Errorf("index %s from %d: %w: %w", b.Segment, b.From, ErrData, err)
-	}
-	return wrap(fmt.Sprintf("index %s from %d", b.Segment, b.From), err)
-}
-
-// indexBatch writes a batch, the faster way if none of it is there yet.
-func (s *Store) indexBatch(ctx context.Context, b IndexBatch, fresh bool) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
-		var at int64
-		if _, err := tx.Exec(ctx, `INSERT INTO segment (name) VALUES ($1) ON CONFLICT DO NOTHING`, b.Segment); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, `SELECT indexed FROM segment WHERE name = $1 FOR UPDATE`, b.Segment).Scan(&at); err != nil {
-			return err
-		}
-		if at != b.From {
-			return fmt.Errorf("%w: the checkpoint is at %d", ErrConflict, at)
-		}
-		batch := &pgx.Batch{}
-		if fresh {
-			if err := copyMessages(ctx, tx, b.Messages); err != nil {
-				return err
-			}
-		} else {
-			for i := range b.Messages {
-				queueMessage(batch, &b.Messages[i])
-			}
-		}
-		queueMailboxes(batch, &b)
-		batch.Queue(`UPDATE segment SET indexed = $2, sealed = $3, damaged = damaged + $4, records = records + $5, updated_at = now()
-			WHERE name = $1`, b.Segment, b.To, b.Sealed, b.Damaged, len(b.Messages))
-		return tx.SendBatch(ctx, batch).Close()
-	})
-}
-
-// EnsurePartitions makes the index partitions of the given days (UTC) where
-// they are missing.
+// EnsurePartitions makes the index tables of the given days (UTC) where they
+// are missing.
 func (s *Store) EnsurePartitions(ctx context.Context, days ...time.Time) error {
 	for _, day := range days {
 		if _, err := s.Pool.Exec(ctx, `SELECT ensure_message_partition($1::date)`, day.UTC().Format(time.DateOnly)); err != nil {
@@ -140,16 +91,28 @@ func (s *Store) EnsurePartitions(ctx context.Context, days ...time.Time) error {
 	return nil
 }
 
-// receivedDays lists the UTC days on which messages were received.
-func receivedDays(messages []IndexedMessage) []time.Time {
-	seen := map[time.Time]bool{}
-	var out []time.Time
-	for _, m := range messages {
-		day := m.Received.UTC().Truncate(24 * time.Hour)
-		if !seen[day] {
-			seen[day] = true
-			out = append(out, day)
+// TidyIndex puts the postings of one day that is over, and that nothing was
+// added to for some time, into one piece, which is smaller and quicker to
+// search. It reports whether there was such a day.
+func (s *Store) TidyIndex(ctx context.Context, untouched time.Duration) (done bool, err error) {
+	err = s.tx(ctx, func(tx pgx.Tx) error {
+		var day time.Time
+		err := tx.QueryRow(ctx, `SELECT day FROM index_day WHERE (batches > 1 OR recent > 0) AND day < (now() AT TIME ZONE 'UTC')::date
+			AND added_at <= now() - $1 * interval '1 microsecond' ORDER BY day LIMIT 1`, untouched.Microseconds()).Scan(&day)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
 		}
+		if err == nil {
+			_, err = tx.Exec(ctx, `SET LOCAL statement_timeout = 0`)
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, `SELECT compact_index_day($1)`, day)
+		}
+		done = err == nil
+		return err
+	})
+	if isCode(err, "55P03") { // somebody uses the day: another time
+		return false, nil
 	}
-	return out
+	return done && err == nil, wrap("tidy the archive index", err)
 }

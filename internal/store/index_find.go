@@ -2,7 +2,8 @@ package store
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,179 +11,217 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A search has two steps. The finder collects the keys of messages that match,
-// newest first, some days at a time, each time more, so that its work is bound
-// to what a page needs; visibleRows reads those rows that may be seen. The
-// words of a message say who may see it too, so nearly all that is found is
-// visible; but the tables decide.
-
-// key is a message's primary key.
-type key struct {
-	Received time.Time
-	ID       uuid.UUID
-}
+// A search looks at some days at a time, the newest first, each time at more,
+// so that its work is bound to what a page needs. Of each day it reads the
+// postings of what is asked for, which say which messages match, and then the
+// rows of the newest of these that may be seen. The statements for a day name
+// its tables: PostgreSQL plans for one, once, and keeps that.
 
 const (
-	minKeys    = 50 // at once: some may turn out not to be visible
 	firstDays  = 1  // of the first look
-	daysGrowth = 4  // at most, from look to look
+	daysGrowth = 4  // from look to look
+	maxDays    = 64 // of one look
 )
 
-// finder walks the day partitions backwards.
-type finder struct {
-	tx    pgx.Tx
-	cond  *conditions
-	days  []time.Time // those still to be searched, newest first
-	span  int         // days of the next look
-	after key         // the next key is before this one; zero: any
-	done  bool
+// dayInfo is a day of the index.
+type dayInfo struct {
+	Day    time.Time
+	Next   int32 // ord of the next message
+	Slack  int64 // microseconds
+	Recent bool  // posting_recent has some of its postings
 }
 
-// newFinder prepares a search: it reads which days there are, and how far
-// back anything may be visible.
+func (d *dayInfo) end() time.Time       { return d.Day.AddDate(0, 0, 1) }
+func (d *dayInfo) slack() time.Duration { return time.Duration(d.Slack) * time.Microsecond }
+func (d *dayInfo) suffix() string       { return d.Day.Format("_20060102") }
+
+// finder walks the days backwards.
+type finder struct {
+	tx   pgx.Tx
+	plan *plan
+	days []dayInfo // those still to be searched, newest first
+	span int       // days of the next look
+	seen seen
+}
+
+// newFinder prepares a search: it reads which days there are, and how far back
+// anything may be visible.
 func newFinder(ctx context.Context, tx pgx.Tx, f *MessageFilter, now time.Time) (*finder, error) {
-	c := &conditions{access: f.Access, now: now}
-	c.add(f.root())
-	x := &finder{tx: tx, cond: c, span: firstDays, after: key(f.Cursor)}
-	if f.After.After(c.after) {
-		c.after = f.After
+	x := &finder{tx: tx, plan: newPlan(f, now), span: firstDays, seen: seen{access: f.Access, now: now, cursor: f.Cursor}}
+	if err := x.seen.prepare(ctx, tx); err != nil {
+		return nil, err
 	}
-	if !f.Before.IsZero() && (c.before.IsZero() || f.Before.Before(c.before)) {
-		c.before = f.Before
+	rows, err := tx.Query(ctx, `SELECT day, next, slack, recent > 0 AS recent FROM index_day WHERE next > 0 ORDER BY day DESC`)
+	if err == nil {
+		x.days, err = pgx.CollectRows(rows, pgx.RowToStructByName[dayInfo])
 	}
-	var since *time.Time
-	domains := f.Access.Domains
-	if len(domains) == 0 {
-		domains = []string{domainOf(f.Access.Mailbox)}
+	if err == nil {
+		x.plan.byID, err = locate(ctx, tx, x.plan.ids)
 	}
-	err := tx.QueryRow(ctx, `SELECT
-		CASE WHEN NOT $1 AND NOT EXISTS (SELECT FROM legal_hold WHERE ended_at IS NULL AND domain = ANY($2)) THEN
-			$3::timestamptz - make_interval(hours => 24 * (SELECT max(coalesce(r.days, 3650)) FROM unnest($2::text[]) d LEFT JOIN retention r ON r.domain = d)) END,
-		ARRAY(SELECT to_date(right(c.relname, 8), 'YYYYMMDD')::timestamp FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-			WHERE i.inhparent = 'message'::regclass ORDER BY 1 DESC)`, f.Access.All, domains, now).Scan(&since, &x.days)
 	if err != nil {
 		return nil, err
 	}
-	if since != nil && since.After(c.after) {
-		c.after = *since
+	x.seen.after, x.seen.before = x.plan.after, x.plan.before
+	if x.seen.oldest.After(x.seen.after) {
+		x.seen.after = x.seen.oldest
 	}
-	x.trim()
+	newest := x.seen.newest()
+	x.days = slices.DeleteFunc(x.days, func(d dayInfo) bool {
+		return !newest.IsZero() && !d.Day.Before(newest) || !d.end().After(x.seen.after)
+	})
 	return x, nil
 }
 
-// trim leaves out the days that cannot have anything.
-func (x *finder) trim() {
-	newest := x.cond.before
-	if !x.after.Received.IsZero() && (newest.IsZero() || x.after.Received.Before(newest)) {
-		newest = x.after.Received.Add(time.Microsecond)
+// locate says where messages are in the index.
+func locate(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]at, error) {
+	if len(ids) == 0 {
+		return nil, nil
 	}
-	var days []time.Time
-	for _, d := range x.days {
-		if (newest.IsZero() || d.Before(newest)) && d.AddDate(0, 0, 1).After(x.cond.after) {
-			days = append(days, d)
-		}
-	}
-	x.days, x.done = days, len(days) == 0
-}
-
-// next returns some keys, at least want of them if there are as many; done
-// says that there are no more.
-func (x *finder) next(ctx context.Context, want int) (out []key, err error) {
-	want = max(want, minKeys)
-	for len(out) < want && len(x.days) > 0 {
-		look := x.days[:min(x.span, len(x.days))]
-		limit := want - len(out)
-		keys, err := x.look(ctx, look, limit)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, keys...)
-		if len(keys) > 0 {
-			x.after = keys[len(keys)-1]
-		}
-		if len(keys) == limit { // there may be more in these days
-			break
-		}
-		x.days = x.days[len(look):]
-		x.span *= daysGrowth
-	}
-	x.done = len(x.days) == 0
-	return out, nil
-}
-
-// look finds keys within some days that follow each other in x.days.
-func (x *finder) look(ctx context.Context, days []time.Time, limit int) ([]key, error) {
-	c := *x.cond
-	c.args = append([]any(nil), c.args...)
-	c.where = append([]string(nil), c.where...)
-	var sql string
-	if c.tsquery != "" && !(c.plain && len(c.access.Domains) < 2) {
-		sql = x.byWords(&c, days, limit)
-		if err := planner(ctx, x.tx, "off", "force_generic_plan"); err != nil {
-			return nil, err
-		}
-	} else {
-		sql = x.byTime(&c, days, limit)
-		if err := planner(ctx, x.tx, "on", "force_custom_plan"); err != nil { // for some partitions only
-			return nil, err
-		}
-	}
-	rows, err := x.tx.Query(ctx, sql, c.args...)
+	rows, err := tx.Query(ctx, `SELECT id, received, ord FROM message WHERE id = ANY($1)`, ids)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[key])
+	out := map[uuid.UUID]at{}
+	var id uuid.UUID
+	var received time.Time
+	var ord int32
+	_, err = pgx.ForEachRow(rows, []any{&id, &received, &ord}, func() error {
+		out[id] = at{received.UTC().Truncate(24 * time.Hour), ord}
+		return nil
+	})
+	return out, err
 }
 
-// planner sets, for the rest of the transaction, whether plain index scans are
-// allowed, and whether plans are made anew for each value. To plan for many
-// partitions takes longer than to read them.
-func planner(ctx context.Context, tx pgx.Tx, indexScan, plans string) error {
-	_, err := tx.Exec(ctx, `SELECT set_config('enable_indexscan', $1, true), set_config('plan_cache_mode', $2, true), set_config('enable_seqscan', 'off', true)`,
-		indexScan, plans)
-	return err
+// next returns the next messages, newest first: at least want of them if there
+// are as many.
+func (x *finder) next(ctx context.Context, want int) (out []MessageRow, err error) {
+	for len(out) < want && len(x.days) > 0 {
+		look := x.days[:min(x.span, len(x.days))]
+		found, err := x.look(ctx, look)
+		if err != nil {
+			return nil, err
+		}
+		rows, all, err := x.seen.rows(ctx, x.tx, found, want-len(out))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+		if !all { // it was enough
+			break
+		}
+		x.days = x.days[len(look):]
+		x.span = min(x.span*daysGrowth, maxDays)
+	}
+	return out, nil
 }
 
-// byWords scans the GIN index of each day. The planner thinks that matching
-// words costs nothing, and would rather read all rows of a day in order: it is
-// left no choice, by settings and by bounds that no index knows.
-func (x *finder) byWords(c *conditions, days []time.Time, limit int) string {
-	c.where = append(c.where, "m.tsv @@ "+c.arg(c.tsquery)+"::tsquery")
-	x.bounds(c, "m.received + interval '0'")
-	where := strings.Join(c.where, " AND ")
-	parts := make([]string, len(days))
-	for i, d := range days {
-		parts[i] = "SELECT m.received, m.id FROM message_" + d.Format("20060102") + " m WHERE " + where
-	}
-	return strings.Join(parts, " UNION ALL ") + " ORDER BY received DESC, id DESC LIMIT " + c.arg(limit)
+// matches is what of a day may be shown.
+type matches struct {
+	info *dayInfo
+	set  set
 }
 
-// byTime reads an index in the order of time.
-func (x *finder) byTime(c *conditions, days []time.Time, limit int) string {
-	table, selects := "message", "SELECT"
-	switch a := c.access; {
-	case len(a.Domains) > 0:
-		table, selects = "message_mailbox", "SELECT DISTINCT"
-		c.where = append(c.where, "m.domain = "+c.arg(a.Domains[0]))
-	case !a.All:
-		table = "message_mailbox"
-		c.where = append(c.where, "m.mailbox = "+c.arg(a.Mailbox))
+// look evaluates the query on some days.
+func (x *finder) look(ctx context.Context, days []dayInfo) ([]matches, error) {
+	index := make([]*dayIndex, len(days))
+	batch := &pgx.Batch{}
+	out := make([]matches, len(days))
+	for i := range days {
+		d := &dayIndex{plan: x.plan, info: &days[i], rows: map[string][]posting{}}
+		index[i] = d
+		x.queuePostings(batch, d)
+		x.queueTimes(batch, d)
+		out[i] = matches{info: d.info}
 	}
-	x.bounds(c, "m.received")
-	c.where = append(c.where, "m.received >= "+c.arg(days[len(days)-1]), "m.received < "+c.arg(days[0].AddDate(0, 0, 1)))
-	return selects + " m.received, m.id FROM " + table + " m WHERE " + strings.Join(c.where, " AND ") +
-		" ORDER BY m.received DESC, m.id DESC LIMIT " + c.arg(limit)
+	low, high := x.queueBounds(batch, days)
+	if batch.Len() > 0 {
+		if err := x.tx.SendBatch(ctx, batch).Close(); err != nil {
+			return nil, err
+		}
+	}
+	for i, d := range index {
+		if out[i].set = d.all(); x.plan.root != nil {
+			out[i].set = d.eval(x.plan.root)
+		}
+		out[i].set.keep(low[i], high[i])
+	}
+	return out, nil
 }
 
-// bounds adds the bounds of time.
-func (x *finder) bounds(c *conditions, received string) {
-	if !c.after.IsZero() {
-		c.where = append(c.where, received+" >= "+c.arg(c.after))
+// queuePostings asks for the postings that the query needs of a day.
+func (x *finder) queuePostings(batch *pgx.Batch, d *dayIndex) {
+	if x.plan.sql == "" {
+		return
 	}
-	if !c.before.IsZero() {
-		c.where = append(c.where, received+" < "+c.arg(c.before))
+	tables := []string{"posting" + d.info.suffix() + " WHERE true"}
+	if d.info.Recent {
+		tables = append(tables, "posting_recent WHERE day = '"+d.info.Day.Format(time.DateOnly)+"'")
 	}
-	if !x.after.Received.IsZero() {
-		c.where = append(c.where, fmt.Sprintf("(%s, m.id) < (%s, %s)", received, c.arg(x.after.Received), c.arg(x.after.ID)))
+	for _, t := range tables {
+		batch.Queue(strings.ReplaceAll(x.plan.sql, "TABLE", t), x.plan.args...).Query(func(rows pgx.Rows) error {
+			var p posting
+			_, err := pgx.ForEachRow(rows, []any{&p.Word, &p.Field, &p.Docs, &p.Pos}, func() error {
+				d.rows[p.Word] = append(d.rows[p.Word], p)
+				p.Docs, p.Pos = nil, nil
+				return nil
+			})
+			return err
+		})
 	}
+}
+
+// queueTimes asks which messages of a day are before the times that stand
+// within OR or NOT.
+func (x *finder) queueTimes(batch *pgx.Batch, d *dayIndex) {
+	d.times = make([]set, len(x.plan.times))
+	for i, t := range x.plan.times {
+		at := t.Moment.On(x.plan.now)
+		if early, late := !at.After(d.info.Day), !at.Before(d.info.end()); late && t.Before || early && !t.Before {
+			d.times[i] = d.all()
+			continue
+		} else if early || late {
+			d.times[i] = d.none()
+			continue
+		}
+		d.times[i] = d.none()
+		sql := "SELECT ord FROM message" + d.info.suffix() + " WHERE received >= $1"
+		if t.Before {
+			sql = "SELECT ord FROM message" + d.info.suffix() + " WHERE received < $1"
+		}
+		batch.Queue(sql, at).Query(func(rows pgx.Rows) error {
+			var ord int32
+			_, err := pgx.ForEachRow(rows, []any{&ord}, func() error { d.times[i].add(uint64(ord)); return nil })
+			return err
+		})
+	}
+}
+
+// queueBounds asks which ords of the days can be within the bounds of time,
+// which holds of all from low to below high.
+func (x *finder) queueBounds(batch *pgx.Batch, days []dayInfo) (low, high []int32) {
+	low, high = make([]int32, len(days)), make([]int32, len(days))
+	for i := range days {
+		d := &days[i]
+		high[i] = d.Next
+		ask := func(into *int32, more int32, condition, order string, at time.Time) {
+			batch.Queue("SELECT ord FROM message"+d.suffix()+" WHERE received "+condition+" $1 ORDER BY received "+order+" LIMIT 1", at).QueryRow(func(row pgx.Row) error {
+				var ord int32
+				err := row.Scan(&ord)
+				if err == nil {
+					*into = ord + more
+				}
+				if errors.Is(err, pgx.ErrNoRows) {
+					err = nil
+				}
+				return err
+			})
+		}
+		if newest := x.seen.newest(); !newest.IsZero() && newest.Before(d.end()) {
+			ask(&high[i], 0, ">", "ASC", newest.Add(d.slack()))
+		}
+		if x.seen.after.After(d.Day) {
+			ask(&low[i], 1, "<", "DESC", x.seen.after.Add(-d.slack()))
+		}
+	}
+	return low, high
 }

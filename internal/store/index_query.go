@@ -1,102 +1,101 @@
 package store
 
 import (
-	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"understudy/internal/query"
 )
 
-// conditions is a query as SQL: arguments are bound, never part of the text.
-// The table of messages is m.
-type conditions struct {
-	access  Access
-	now     time.Time
-	args    []any
-	tsquery string   // that a message must match; "" if nothing is sure to narrow the search
-	where   []string // what else must be true
-	after   time.Time
-	before  time.Time // zero: no bound
-	plain   bool      // nothing but the times is asked for
+// plan is a query with what must be read of each day to answer it.
+type plan struct {
+	access Access
+	now    time.Time
+	root   query.Node // without what after and before say; nil is true of all
+	after  time.Time
+	before time.Time // zero: no bound
+
+	words    map[string]bool // whose postings are needed; true: with their positions
+	prefixes map[string]bool // likewise, of all words that begin so
+	fields   map[int16]bool
+	ids      []uuid.UUID      // archive ids that are asked for
+	times    []query.Time     // within OR or NOT
+	byID     map[uuid.UUID]at // where the ids are
+
+	sql  string // see prepare; "" when no postings are needed
+	args []any
 }
 
-// arg adds an argument and returns its placeholder.
-func (c *conditions) arg(v any) string {
-	c.args = append(c.args, v)
-	return fmt.Sprintf("$%d", len(c.args))
+// at is a place in the index.
+type at struct {
+	day time.Time
+	ord int32
 }
 
-// add takes a query apart: its parts must all be true.
-func (c *conditions) add(root query.Node) {
-	parts := flatten(root)
-	c.plain = true
-	var required, rest []string
-	for _, n := range parts {
-		switch n := n.(type) {
-		case query.Time:
-			c.bound(n)
+func newPlan(f *MessageFilter, now time.Time) *plan {
+	p := &plan{access: f.Access, now: now, after: f.After, before: f.Before,
+		words: map[string]bool{}, prefixes: map[string]bool{}, fields: map[int16]bool{}}
+	var all query.And
+	for _, n := range flatten(f.root()) {
+		if t, ok := n.(query.Time); ok {
+			p.bound(t)
 			continue
-		case query.Size:
-			if n.Larger && n.Bytes >= 1<<20 {
-				required = append(required, largerLexemes(n.Bytes))
-			}
 		}
-		c.plain = false
-		text, ok := c.text(n)
-		switch {
-		case !ok:
-			c.where = append(c.where, c.sql(n))
-		case requires(n):
-			required = append(required, text)
-		default:
-			rest = append(rest, text)
-		}
+		all = append(all, n)
 	}
-	if len(required) == 0 && c.scope() == "" { // "not this": no index helps
-		for _, text := range rest {
-			c.where = append(c.where, "m.tsv @@ "+c.arg(text)+"::tsquery")
-		}
-		return
+	if scope := p.scope(); scope != nil {
+		all = append(all, scope)
 	}
-	if scope := c.scope(); scope != "" {
-		required = append(required, scope)
+	if len(all) > 0 {
+		p.root = all
+		p.need(all)
 	}
-	c.tsquery = strings.Join(append(required, rest...), " & ")
+	p.prepare()
+	return p
 }
 
-// scope is the tsquery of whose messages may be seen. It only makes the search
-// fast: who may see what is decided again when rows are read.
-func (c *conditions) scope() string {
-	switch {
-	case c.access.All:
-		return ""
-	case len(c.access.Domains) > 0:
-		var all []string
-		for _, d := range c.access.Domains {
-			all = append(all, lexeme(domainPrefix+clean(d)))
+// term is one posting list, as a node of a query.
+type term struct {
+	query.Node
+	field field
+	word  string
+}
+
+// scope is the messages that may be seen. It only makes the search fast: who
+// may see what is decided when rows are read.
+func (p *plan) scope() query.Node {
+	switch a := p.access; {
+	case a.All:
+		return nil
+	case len(a.Domains) > 0:
+		var or query.Or
+		for _, d := range a.Domains {
+			or = append(or, term{field: ofDomain, word: clean(d)})
 		}
-		return "(" + strings.Join(all, " | ") + ")"
-	case c.access.Mailbox != "":
-		return lexeme(mailboxPrefix + clean(c.access.Mailbox))
+		return or
+	default: // of the mailbox "" there is nothing
+		return term{field: ofMailbox, word: clean(a.Mailbox)}
 	}
-	return lexeme(noLexeme)
 }
 
 // mayAsk reports whether it may be asked whether a mailbox got a message. Who
 // else got it blindly is nobody's to find out.
-func (c *conditions) mayAsk(mailbox string) bool {
-	a := c.access
+func (p *plan) mayAsk(mailbox string) bool {
+	a := p.access
 	return a.All || slices.Contains(a.Domains, domainOf(mailbox)) || a.Mailbox == mailbox && len(a.Domains) == 0
 }
 
-func (c *conditions) bound(t query.Time) {
-	at := t.Moment.On(c.now)
-	if t.Before && (c.before.IsZero() || at.Before(c.before)) {
-		c.before = at
-	} else if !t.Before && at.After(c.after) {
-		c.after = at
+func (p *plan) bound(t query.Time) {
+	at := t.Moment.On(p.now)
+	if t.Before && (p.before.IsZero() || at.Before(p.before)) {
+		p.before = at
+	} else if !t.Before && at.After(p.after) {
+		p.after = at
 	}
 }
 
@@ -112,129 +111,153 @@ func flatten(n query.Node) []query.Node {
 	return out
 }
 
-// text is a node as tsquery text, if it can be one.
-func (c *conditions) text(n query.Node) (string, bool) {
+// root is all of the filter that is a query.
+func (f *MessageFilter) root() query.Node {
+	var all query.And
+	if f.Query != nil && f.Query.Root != nil {
+		all = append(all, f.Query.Root)
+	}
+	if f.Mailbox != "" {
+		all = append(all, query.Mailbox(f.Mailbox))
+	}
+	if f.Direction != "" {
+		all = append(all, query.Direction(f.Direction))
+	}
+	return all
+}
+
+// need notes which postings a node wants.
+func (p *plan) need(n query.Node) {
 	switch n := n.(type) {
 	case query.And:
-		return c.join(n, " & ")
+		for _, x := range n {
+			p.need(x)
+		}
 	case query.Or:
-		return c.join(n, " | ")
+		for _, x := range n {
+			p.need(x)
+		}
 	case query.Not:
-		text, ok := c.text(n.Of)
-		return "!" + text, ok
+		p.need(n.Of)
 	case query.Words:
-		return phrase(n), true
-	case query.Address:
-		return lexeme(fieldPrefix(n.Field) + n.Text), true
-	case query.MessageID:
-		return lexeme(idPrefix + string(n)), true
-	case query.HasAttachment:
-		return lexeme(attached), true
-	case query.Direction:
-		return lexeme(kindPrefix + string(n)), true
-	case query.Mailbox:
-		if !c.mayAsk(string(n)) {
-			return lexeme(noLexeme), true
-		}
-		return lexeme(mailboxPrefix + clean(string(n))), true
-	}
-	return "", false
-}
-
-func (c *conditions) join(nodes []query.Node, operator string) (string, bool) {
-	var all []string
-	for _, n := range nodes {
-		text, ok := c.text(n)
-		if !ok {
-			return "", false
-		}
-		all = append(all, text)
-	}
-	return "(" + strings.Join(all, operator) + ")", true
-}
-
-// sql is a node as an SQL condition, never null.
-func (c *conditions) sql(n query.Node) string {
-	if text, ok := c.text(n); ok {
-		return "m.tsv @@ " + c.arg(text) + "::tsquery"
-	}
-	list := func(nodes []query.Node, operator string) string {
-		var all []string
-		for _, n := range nodes {
-			all = append(all, c.sql(n))
-		}
-		return "(" + strings.Join(all, operator) + ")"
-	}
-	switch n := n.(type) {
-	case query.And:
-		return list(n, " AND ")
-	case query.Or:
-		return list(n, " OR ")
-	case query.Not:
-		return "NOT (" + c.sql(n.Of) + ")"
+		p.needWords(n)
 	case query.Size:
-		return "m.size " + operator(n.Larger) + " " + c.arg(n.Bytes)
+		for _, w := range sizeWords(n) {
+			p.needTerm(ofSize, w, true)
+		}
 	case query.Time:
-		if n.Before {
-			return "m.received < " + c.arg(n.Moment.On(c.now))
+		p.times = append(p.times, n)
+	case query.MessageID:
+		p.needTerm(isID, string(n), false)
+		if id, err := uuid.Parse(string(n)); err == nil {
+			p.ids = append(p.ids, id)
 		}
-		return "m.received >= " + c.arg(n.Moment.On(c.now))
+	default:
+		for _, t := range p.terms(n) {
+			p.needTerm(t.field, t.word, false)
+		}
 	}
-	return "false"
 }
 
-func operator(larger bool) string {
-	if larger {
-		return ">"
-	}
-	return "<"
+func (p *plan) needTerm(f field, word string, positions bool) {
+	p.words[word] = p.words[word] || positions
+	p.fields[int16(f)] = true
 }
 
-// requires reports whether a node can only be true of messages that have a
-// certain lexeme.
-func requires(n query.Node) bool {
-	switch n := n.(type) {
-	case query.And:
-		return slices.ContainsFunc(n, requires)
-	case query.Or:
-		return !slices.ContainsFunc(n, func(x query.Node) bool { return !requires(x) })
-	case query.Not, query.Size, query.Time:
-		return false
-	}
-	return true
-}
-
-// phrase is the tsquery text of words one behind the other.
-func phrase(w query.Words) string {
-	prefix := fieldPrefix(w.Field)
-	all := make([]string, len(w.List))
+func (p *plan) needWords(w query.Words) {
+	phrase := len(w.List) > 1
 	for i, word := range w.List {
-		flags := ""
 		if w.Prefix && i == len(w.List)-1 {
-			flags = "*"
-		}
-		if w.Field == query.Body {
-			flags += "D"
-		}
-		if all[i] = lexeme(prefix + word); flags != "" {
-			all[i] += ":" + flags
+			p.prefixes[word] = p.prefixes[word] || phrase
+		} else {
+			p.words[word] = p.words[word] || phrase
 		}
 	}
-	return "(" + strings.Join(all, " <-> ") + ")"
-}
-
-func fieldPrefix(f query.Field) string {
-	return map[query.Field]string{query.Subject: subjectPrefix, query.From: fromPrefix, query.To: toPrefix, query.Filename: namePrefix}[f]
-}
-
-// lexeme quotes a lexeme for tsquery's input syntax.
-func lexeme(s string) string { return "'" + strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(s) + "'" }
-
-// largerLexemes are those of sizes above n bytes, and perhaps some below.
-func largerLexemes(n int64) string {
-	var all []string
-	for size := n; size < 1<<40; size <<= 1 {
-		all = append(all, lexeme(sizeLexeme(size)))
+	for _, f := range textFields(w.Field) {
+		p.fields[int16(f)] = true
 	}
-	return "(" + strings.Join(all, " | ") + ")"
+}
+
+// terms are the posting lists of a node that is true of what any of them has.
+func (p *plan) terms(n query.Node) []term {
+	switch n := n.(type) {
+	case term:
+		return []term{n}
+	case query.Address:
+		var out []term
+		for _, f := range textFields(n.Field) {
+			out = append(out, term{field: f, word: n.Text})
+		}
+		return out
+	case query.HasAttachment:
+		return []term{{field: ofKind, word: attachedKind}}
+	case query.Direction:
+		return []term{{field: ofKind, word: string(n)}}
+	case query.Route:
+		return []term{{field: ofRoute, word: string(n)}}
+	case query.Mailbox:
+		if p.mayAsk(string(n)) {
+			return []term{{field: ofMailbox, word: clean(string(n))}}
+		}
+	}
+	return nil
+}
+
+// textFields are the fields whose words are looked at.
+func textFields(f query.Field) []field {
+	switch f {
+	case query.Subject:
+		return []field{inSubject}
+	case query.From:
+		return []field{inFrom}
+	case query.To:
+		return []field{inTo}
+	case query.Cc:
+		return []field{inCc}
+	case query.Filename:
+		return []field{inName}
+	case query.Body:
+		return []field{inBody}
+	}
+	return []field{inBody, inSubject, inFrom, inTo, inCc, inName}
+}
+
+// sizeWords are those that sizes have for which a comparison may be true.
+func sizeWords(s query.Size) (out []string) {
+	for n := range maxSizeBits + 1 {
+		if border := sizeBits(s.Bytes); n == border || n > border == s.Larger {
+			out = append(out, strconv.Itoa(n))
+		}
+	}
+	return out
+}
+
+// prepare makes sql and args, by which postings are read: columns from TABLE,
+// which stands for a table and the begin of a condition.
+func (p *plan) prepare() {
+	var placed []string
+	for w, positions := range p.words {
+		if positions {
+			placed = append(placed, w)
+		}
+	}
+	var parts []string
+	p.args = append(p.args, slices.Sorted(maps.Keys(p.fields)))
+	// field + 0: each word is looked up once, not once for each field.
+	part := func(pos, where string, values ...any) {
+		parts = append(parts, "SELECT word, field, docs, "+pos+" FROM TABLE AND field + 0 = ANY($1::int2[]) AND "+where)
+		p.args = append(p.args, values...)
+	}
+	arg := func(n int) string { return "$" + strconv.Itoa(len(p.args)+n) }
+	if len(p.words) > 0 { // one statement for all queries: each costs some planning, for each day
+		part("CASE WHEN word = ANY("+arg(2)+") THEN pos ELSE '' END", "word = ANY("+arg(1)+")", slices.Sorted(maps.Keys(p.words)), placed)
+	}
+	for _, w := range slices.Sorted(maps.Keys(p.prefixes)) {
+		pos := "''::bytea"
+		if p.prefixes[w] {
+			pos = "pos"
+		}
+		part(pos, "word >= "+arg(1)+" AND word < "+arg(2), w, w+"\U0010FFFF")
+	}
+	p.sql = strings.Join(parts, " UNION ALL ")
 }

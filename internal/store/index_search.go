@@ -47,9 +47,11 @@ type MessageRow struct {
 	Subject     string    `db:"subject" json:"subject"`
 	FromHeader  string    `db:"from_header" json:"from"`
 	ToHeader    string    `db:"to_header" json:"to"`
+	CcHeader    string    `db:"cc_header" json:"cc"`
 	MessageID   string    `db:"message_id" json:"message_id"`
 	Size        int64     `db:"size" json:"size"`
 	Attachments []string  `db:"attachments" json:"attachments"`
+	Route       []string  `db:"route" json:"route"`         // primary, portal, internet; none where it is not known
 	Client      string    `db:"client" json:"client"`       // "" for a mailbox owner
 	SASLUser    string    `db:"sasl_user" json:"sasl_user"` // "" for a mailbox owner
 	QueueID     string    `db:"queue_id" json:"queue_id"`
@@ -112,26 +114,15 @@ func (s *Store) SearchIDs(ctx context.Context, f MessageFilter, limit int) iter.
 	}
 }
 
-// search reads up to limit messages in one transaction.
+// search reads at least limit messages, if there are as many, in one
+// transaction.
 func (s *Store) search(ctx context.Context, f MessageFilter, limit int) (out []MessageRow, err error) {
-	now := s.now()
 	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		find, err := newFinder(ctx, tx, &f, now)
-		if err != nil {
-			return err
+		find, err := newFinder(ctx, tx, &f, s.now())
+		if err == nil {
+			out, err = find.next(ctx, limit)
 		}
-		for len(out) < limit && !find.done {
-			keys, err := find.next(ctx, limit-len(out))
-			if err != nil {
-				return err
-			}
-			rows, err := visibleRows(ctx, tx, f.Access, now, keys)
-			if err != nil {
-				return err
-			}
-			out = append(out, rows...)
-		}
-		return nil
+		return err
 	})
 	return out, err
 }

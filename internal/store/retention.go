@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,10 +28,17 @@ func (s *Store) OldDays(ctx context.Context, at time.Time) ([]time.Time, error) 
 }
 
 // DropExpiredDay drops the index of a day if none of its messages is needed at
-// that time, and reports whether it did. It does not wait long for locks.
+// that time, and reports whether it did. It does not wait long for locks, and
+// not at all for another worker that does the same.
 func (s *Store) DropExpiredDay(ctx context.Context, day, at time.Time) (dropped bool, err error) {
-	err = s.Pool.QueryRow(ctx, `SELECT drop_expired_partition($1::date, $2)`, day.Format(time.DateOnly), at).Scan(&dropped)
-	return dropped, wrap("drop index partition of "+day.Format(time.DateOnly), err)
+	err = s.tx(ctx, func(tx pgx.Tx) error {
+		var mine bool
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(7526843, 5)`).Scan(&mine); err != nil || !mine {
+			return err
+		}
+		return tx.QueryRow(ctx, `SELECT drop_expired_partition($1::date, $2)`, day.Format(time.DateOnly), at).Scan(&dropped)
+	})
+	return dropped && err == nil, wrap("drop index partition of "+day.Format(time.DateOnly), err)
 }
 
 // expired is true of segments s of which nothing is needed at $1, and which are
@@ -41,7 +49,7 @@ const expired = `s.sealed AND EXISTS (SELECT FROM segment_mailbox x WHERE x.segm
 // ExpiredSegments lists the segments of which nothing is needed at that time,
 // oldest first.
 func (s *Store) ExpiredSegments(ctx context.Context, at time.Time) ([]Checkpoint, error) {
-	rows, err := s.Pool.Query(ctx, `SELECT name, indexed, sealed, damaged, records FROM segment s WHERE `+expired+` ORDER BY name`, at)
+	rows, err := s.Pool.Query(ctx, `SELECT name, indexed, sealed, damaged, records, host FROM segment s WHERE `+expired+` ORDER BY name`, at)
 	if err != nil {
 		return nil, wrap("list expired segments", err)
 	}
@@ -51,25 +59,50 @@ func (s *Store) ExpiredSegments(ctx context.Context, at time.Time) ([]Checkpoint
 
 // ExpireSegment has a segment removed if still nothing of it is needed at that
 // time; nobody can put it on hold, or keep its domains longer, meanwhile. It
-// reports whether it was removed. With an error of remove the segment stays
-// known and is tried again.
+// will never be shipped, and what the bucket has of it is deleted by the next
+// run of the shipping job. ExpireSegment reports whether it was removed. With
+// an error of remove nothing has happened: the segment is tried again.
 func (s *Store) ExpireSegment(ctx context.Context, name string, at time.Time, remove func() error) (removed bool, err error) {
 	err = s.tx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `LOCK TABLE legal_hold, retention IN SHARE MODE`); err != nil {
 			return err
 		}
 		err := tx.QueryRow(ctx, `SELECT `+expired+` FROM segment s WHERE s.name = $2 FOR UPDATE`, at, name).Scan(&removed)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil // removed already
+		}
 		if err != nil || !removed {
 			return err
 		}
-		if err := remove(); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO segment_shipping (name, removed_at) VALUES ($1, now())
+			ON CONFLICT (name) DO UPDATE SET removed_at = coalesce(segment_shipping.removed_at, now())`, name); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM segment WHERE name = $1`, name)
-		return err
+		if _, err := tx.Exec(ctx, `DELETE FROM segment WHERE name = $1`, name); err != nil {
+			return err
+		}
+		return remove() // last: when the commit is lost, the file alone is gone, and the next run goes on
 	})
 	if err != nil {
 		removed = false
 	}
 	return removed, wrap("expire segment "+name, err)
+}
+
+// Needed says of messages, each of a mailbox and received at a time, whether
+// they are needed at a moment. Mailbox "" is nobody's.
+func (s *Store) Needed(ctx context.Context, at time.Time, mailboxes []string, received []time.Time) ([]bool, error) {
+	domains := make([]string, len(mailboxes))
+	for i, m := range mailboxes {
+		if m != "" {
+			domains[i] = domainOf(m)
+		}
+	}
+	rows, err := s.Pool.Query(ctx, `SELECT archive_needed(x.mailbox, x.domain, x.received, $4)
+		FROM unnest($1::text[], $2::text[], $3::timestamptz[]) WITH ORDINALITY AS x (mailbox, domain, received, n) ORDER BY n`, cleanAll(mailboxes), domains, received, at)
+	if err != nil {
+		return nil, wrap("ask what is expired", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+	return out, wrap("ask what is expired", err)
 }

@@ -14,7 +14,7 @@ type Shipment struct {
 	SHA256   []byte     `db:"sha256" json:"sha256"`           // of the whole file
 	Begun    time.Time  `db:"begun_at" json:"begun_at"`       // of the first upload
 	Verified *time.Time `db:"verified_at" json:"verified_at"` // read back whole, and the same
-	Removed  *time.Time `db:"removed_at" json:"removed_at"`   // expired: its object is to be deleted
+	Removed  *time.Time `db:"removed_at" json:"removed_at"`   // expired (ExpireSegment): never to be sent, its object is to be deleted
 }
 
 // Shipments returns all that was ever begun to be shipped and is not
@@ -49,15 +49,6 @@ func (s *Store) BeginShipping(ctx context.Context, segment string, size int64, s
 func (s *Store) FinishShipping(ctx context.Context, segment string) (bool, error) {
 	tag, err := s.Pool.Exec(ctx, `UPDATE segment_shipping SET verified_at = now() WHERE name = $1 AND removed_at IS NULL`, segment)
 	return tag.RowsAffected() == 1, wrap("finish shipping "+segment, err)
-}
-
-// ExpireShipping says that a segment has expired, whether it was shipped or
-// not: it will never be shipped, and what the bucket has of it is deleted by
-// the next run of the shipping job. It does not need the bucket.
-func (s *Store) ExpireShipping(ctx context.Context, segment string) error {
-	_, err := s.Pool.Exec(ctx, `INSERT INTO segment_shipping (name, removed_at) VALUES ($1, now())
-		ON CONFLICT (name) DO UPDATE SET removed_at = coalesce(segment_shipping.removed_at, now())`, segment)
-	return wrap("expire shipped segment "+segment, err)
 }
 
 // ForgetShipping drops what is known of a segment's copy, when the bucket has

@@ -42,7 +42,7 @@ func New(ctx context.Context, cfg *pgxpool.Config) (*Store, error) {
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "60s"
 	cfg.ConnConfig.RuntimeParams["jit"] = "off" // compiling takes longer than any query here
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "60s"
-	cfg.ConnConfig.StatementCacheCapacity = 200 // plans of searches are large
+	cfg.ConnConfig.StatementCacheCapacity = 1000 // searches have some for each day
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)

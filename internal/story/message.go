@@ -32,14 +32,14 @@ func newLetter(from, to, subject string) letter {
 }
 
 // traceFields are what servers on the way put on top of a message.
-var traceFields = []string{"return-path:", "delivered-to:", "x-original-to:", "received:", "x-understudy-id:"}
+var traceFields = []string{"return-path:", "delivered-to:", "x-original-to:", "received:", "x-understudy-id:", "x-understudy-redelivered:"}
 
 // belowTrace cuts the trace fields off the top and returns the rest with LF
 // line ends (a maildir holds no CR).
 func belowTrace(text []byte) []byte {
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	for {
-		head := bytes.ToLower(text[:min(len(text), 20)])
+		head := bytes.ToLower(text[:min(len(text), 30)])
 		trace := false
 		for _, f := range traceFields {
 			trace = trace || bytes.HasPrefix(head, []byte(f))

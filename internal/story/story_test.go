@@ -71,11 +71,15 @@ func showLogs(t *testing.T, dir string) {
 	}
 }
 
-// TestStory plays the whole outage on a stack of its own.
+// TestStory plays the whole outage on a stack of its own, and a redelivery into
+// the portal.
 func TestStory(t *testing.T) {
 	t.Parallel()
 	s, _ := newStack(t)
 	if err := s.Play(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.redelivered(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -54,7 +54,7 @@ func Decide(req Request, dir *directory.Directory, failing func(*directory.Domai
 	}
 	switch req.Context {
 	case "", ContextRecipient, ContextSubmission:
-		return forRecipient(recipient.Find(dir, req.Recipient), failing)
+		return forRecipient(recipient.FindUnquoted(dir, req.Recipient), failing)
 	case ContextRelay:
 		return forRelay(req, dir)
 	}
@@ -90,12 +90,12 @@ func forRelay(req Request, dir *directory.Directory) Decision {
 	if len(dir.OutboundDomains(ip)) == 0 {
 		return dunno
 	}
-	sender := recipient.Find(dir, req.Sender).Address
+	sender := recipient.FindUnquoted(dir, req.Sender).Address
 	// Customers' bounces have the null sender, which belongs to no domain.
 	if req.Sender == "" || dir.MayRelay(ip, sender) {
 		return permitRelay
 	}
-	if recipient.Find(dir, req.Recipient).Domain != nil {
+	if recipient.FindUnquoted(dir, req.Recipient).Domain != nil {
 		return dunno // inbound mail, forwarded by a server we happen to know
 	}
 	return Decision{Action: "553 5.7.1 <" + printable(req.Sender) + ">: Sender address not owned by this client", Label: "not-owner"}
@@ -108,7 +108,7 @@ func atReentry(req Request, dir *directory.Directory) Decision {
 	if req.State != "RCPT" {
 		return dunno
 	}
-	r := recipient.Find(dir, req.Recipient)
+	r := recipient.FindUnquoted(dir, req.Recipient)
 	d, class := queueKeeps, evidence.FallbackRefused
 	if r.Domain != nil && r.Covered && r.Registered {
 		d, class = dunno, evidence.Fallback

@@ -63,7 +63,7 @@ func TestRecipientRules(t *testing.T) {
 		{"failing, not an address we can hold", nil, true, "a*b@example.test", keep},
 
 		{"emergency, registered", []change{emergency}, true, "ana@example.test", "DUNNO"},
-		{"emergency, quoted", []change{emergency}, true, `"ANA"@example.test`, "DUNNO"},
+		{"emergency, quotes that belong to the name", []change{emergency}, true, `"ANA"@example.test`, unknown},
 		{"emergency, alias", []change{emergency}, true, "info@example.test", "DUNNO"},
 		{"emergency, manual, registered", []change{emergency, manual}, false, "ana@example.test", "DUNNO"},
 		{"emergency, unregistered", []change{emergency}, true, "dora@example.test", unknown},

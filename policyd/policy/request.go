@@ -42,8 +42,12 @@ type Request struct {
 	State         string // protocol_state
 	Context       string // policy_context
 	ClientAddress string // client_address, an IP address
+	ClientPort    string // client_port
+	ServerAddress string // server_address, where the client connected to
+	ServerPort    string // server_port
 	Sender        string // envelope sender, "" for the null sender
 	Recipient     string // envelope recipient
+	Login         string // sasl_username, "" for who is not signed in
 }
 
 // field returns where the attribute is kept, nil if it decides nothing.
@@ -55,10 +59,18 @@ func (r *Request) field(name string) *string {
 		return &r.Context
 	case "client_address":
 		return &r.ClientAddress
+	case "client_port":
+		return &r.ClientPort
+	case "server_address":
+		return &r.ServerAddress
+	case "server_port":
+		return &r.ServerPort
 	case "sender":
 		return &r.Sender
 	case "recipient":
 		return &r.Recipient
+	case "sasl_username":
+		return &r.Login
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func TestRead(t *testing.T) {
 	t.Parallel()
 	wire := policytest.NewRequest().Context("relay").Sender("a=b@x.test").Client("2001:db8::1").String()
 	got, err := read(wire)
-	want := Request{State: "RCPT", Context: "relay", ClientAddress: "2001:db8::1", Sender: "a=b@x.test", Recipient: "ana@example.test"}
+	want := Request{State: "RCPT", Context: "relay", ClientAddress: "2001:db8::1", ClientPort: "40000", ServerAddress: "127.0.0.1", ServerPort: "25", Sender: "a=b@x.test", Recipient: "ana@example.test"}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}

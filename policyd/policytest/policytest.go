@@ -29,6 +29,8 @@ type Domain struct {
 	Covered   []string          // local parts of covered mailboxes
 	Uncovered []string          // local parts of registered mailboxes that are not covered
 	Aliases   map[string]string // local part to the local part of a covered mailbox
+	Accounts  []string          // logins of the customer's servers
+	Limits    directory.SendLimit
 }
 
 // Example is a domain with usual settings: automatic, scope all, normal; a
@@ -68,6 +70,14 @@ func Load(dir *directory.Directory, domains ...Domain) {
 			ids[local] = dom.ID<<32 + int64(j)
 			c.Mailboxes = append(c.Mailboxes, &directory.Mailbox{ID: ids[local], DomainID: dom.ID,
 				Address: local + "@" + dom.Name, Covered: j < len(d.Covered), Enabled: true})
+		}
+		for j, name := range d.Accounts {
+			c.Outbound = append(c.Outbound, &directory.OutboundAccount{ID: dom.ID<<32 + int64(j), Name: name, DomainIDs: []int64{dom.ID}, Enabled: true})
+		}
+		if d.Limits != (directory.SendLimit{}) {
+			limits := d.Limits
+			limits.ID = dom.ID
+			c.Limits = append(c.Limits, &limits)
 		}
 		for j, local := range slices.Sorted(maps.Keys(d.Aliases)) {
 			c.Aliases = append(c.Aliases, &directory.Alias{ID: dom.ID<<32 + int64(j), DomainID: dom.ID,

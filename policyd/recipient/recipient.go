@@ -9,14 +9,24 @@ import (
 	"understudy/internal/directory"
 )
 
-// Find says what the directory knows of an address from the wire.
+// Find says what the directory knows of an address as table lookups have it:
+// quoted where the client quoted it, and, after NOTFOUND, once more without.
 //
-// Text whose local part is not one we can hold ("a*b", a control character,
-// 300 octets) but whose domain is ours is an unregistered recipient of that
-// domain, not a stranger: as a stranger its mail would be routed by MX, which
-// is this very host.
+// Text whose local part is not one we can hold ("a*b", 300 octets) but whose
+// domain is ours is an unregistered recipient of that domain, not a stranger:
+// as a stranger its mail would be routed by MX, which is this very host.
 func Find(dir *directory.Directory, text string) directory.Recipient {
-	a, err := address.Parse(text)
+	return find(dir, text, address.Parse)
+}
+
+// FindUnquoted is Find for the attributes of policy requests, from which
+// Postfix took the quotes away: what looks like one there is part of the name.
+func FindUnquoted(dir *directory.Directory, text string) directory.Recipient {
+	return find(dir, text, address.ParseUnquoted)
+}
+
+func find(dir *directory.Directory, text string, parse func(string) (address.Address, error)) directory.Recipient {
+	a, err := parse(text)
 	if err != nil {
 		a = address.Address{Domain: domainOf(text)}
 	}

@@ -16,6 +16,9 @@ import (
 // address).
 const Nobody = "*nobody*"
 
+// deliveryMaps is how the names of the maps that need no directory begin.
+const deliveryMaps = "delivery_status_"
+
 // reply is one answer: its status, its data, and its label in metrics.
 type reply struct{ status, data, label string }
 
@@ -31,6 +34,7 @@ var (
 type Maps struct {
 	Directory       *directory.Directory
 	PortalTransport string // transport:nexthop of the portal's LMTP
+	Deliveries      *Deliveries
 }
 
 // NewServer returns a server that answers from m.
@@ -45,7 +49,7 @@ func (m *Maps) answer(q Query) session.Answer {
 	switch {
 	case lookup == nil:
 		q.Map = "other"
-	case !m.Directory.Loaded():
+	case !m.Directory.Loaded() && !strings.HasPrefix(q.Map, deliveryMaps):
 		r = notLoaded
 	default:
 		r = lookup(q.Key)
@@ -68,6 +72,10 @@ func (m *Maps) lookup(name string) func(key string) reply {
 		return m.probe
 	case "sender_login":
 		return m.senderLogin
+	case deliveryMaps + "auto":
+		return m.Deliveries.auto
+	case deliveryMaps + "hold":
+		return m.Deliveries.hold
 	}
 	return nil
 }
@@ -121,21 +129,32 @@ func (m *Maps) probe(key string) reply {
 	return toPrimary("probe:", r.Domain, "ok")
 }
 
-// senderLogin answers smtpd_sender_login_maps: which login may use a sender
+// senderLogin answers smtpd_sender_login_maps: which logins may use a sender
 // address. A mailbox owns its address and its aliases, each with any
-// "+detail". An address of our domains that is not registered belongs to
-// Nobody, so that no signed-in user may take it. Other addresses are
-// NOTFOUND; reject_sender_login_mismatch refuses these to signed-in users too.
+// "+detail"; an outbound account owns every address of its domains. An address
+// of our domains that nobody owns belongs to Nobody, so that no signed-in
+// user may take it. Other addresses are NOTFOUND; reject_sender_login_mismatch
+// refuses these to signed-in users too. It never asks about the null sender,
+// which bounces have and anybody may use.
 func (m *Maps) senderLogin(key string) reply {
 	r := m.find(key)
-	switch {
-	case r.Domain == nil:
+	if r.Domain == nil {
 		return notFound
+	}
+	var logins []string
 	// Postfix splits the value at commas and blanks: a part must not pass for another's login.
-	case !r.Registered || strings.ContainsAny(r.Mailbox.Address, ", \t\r\n"):
+	if r.Registered && !strings.ContainsAny(r.Mailbox.Address, ", \t\r\n") {
+		logins = append(logins, r.Mailbox.Address)
+	}
+	for _, x := range m.Directory.OutboundAccounts(r.Domain.ID) {
+		if x.Enabled {
+			logins = append(logins, x.Name)
+		}
+	}
+	if len(logins) == 0 {
 		return reply{"OK", Nobody, "nobody"}
 	}
-	return reply{"OK", r.Mailbox.Address, "ok"}
+	return reply{"OK", strings.Join(logins, ","), "ok"}
 }
 
 // find looks up an address or a bare domain.

@@ -2,6 +2,7 @@ package socketmap
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,6 +97,8 @@ func TestOtherMaps(t *testing.T) {
 	t.Parallel()
 	dir := policytest.Directory(policytest.Example().With(emergency), policytest.Example().With(func(d *policytest.Domain) {
 		d.Name, d.Covered, d.Aliases = "xn--exmple-cua.test", []string{"usér", `"a, ana@example.test ,b"`}, nil
+	}), policytest.Example().With(func(d *policytest.Domain) {
+		d.Name, d.Accounts = "accounts.test", []string{"relay-1", "relay-2"}
 	}))
 	const probe = "OK probe:[192.0.2.1]:25,[192.0.2.2]:2525"
 	tests := []struct{ name, key, want string }{
@@ -126,6 +129,11 @@ func TestOtherMaps(t *testing.T) {
 		{"sender_login", "x@elsewhere.test", "NOTFOUND "},
 		{"sender_login", "", "NOTFOUND "},
 
+		{"sender_login", "ana@accounts.test", "OK ana@accounts.test,relay-1,relay-2"},
+		{"sender_login", "any.one+x@ACCOUNTS.test", "OK relay-1,relay-2"},
+		{"sender_login", `"a b"@accounts.test`, "OK relay-1,relay-2"},
+		{"sender_login", "@accounts.test", "OK relay-1,relay-2"},
+
 		{"virtual", "ana@example.test", "PERM no such map"},
 		{"", "ana@example.test", "PERM no such map"},
 	}
@@ -153,7 +161,7 @@ func TestNotLoadedIsTemporary(t *testing.T) {
 func TestReplyIsBounded(t *testing.T) {
 	t.Parallel()
 	dir := policytest.Directory(policytest.Example().With(func(d *policytest.Domain) {
-		d.Primaries = []string{strings.Repeat("a", maxReplyBytes) + ":25"}
+		d.Primaries = slices.Repeat([]string{strings.Repeat("a", 60) + ".test:25"}, maxReplyBytes/60)
 	}))
 	if got := ask(t, dir, "transport", "ana@example.test"); got != "TEMP reply too long" {
 		t.Errorf("got %.64q", got)

@@ -1,5 +1,5 @@
 // Package socketmap answers Postfix's socketmap lookups (socketmap_table(5)):
-// transport, relay_domains, probe and sender_login.
+// transport, relay_domains, probe, sender_login and delivery_status_*.
 //
 // Everything is answered from the directory in memory. When PostgreSQL is
 // down the last known directory answers. When there is no directory at all,

@@ -5,14 +5,16 @@
 // count towards an emergency: it cannot be reached, does not answer in time,
 // breaks TLS, or refuses us with 4xx or 5xx before any recipient is named
 // (RFC 5321 sections 3.1 and 4.5.3.2; RFC 5321 section 4.5.5 obliges servers
-// to take mail from <>). Refusals of single recipients, greylisting among
-// them, never switch a domain: those messages fall back one by one.
+// to take mail from <>), or names itself as the reason (RFC 3463: X.3.x).
+// Refusals of single recipients, greylisting among them, never switch a
+// domain: those messages fall back one by one.
 //
 // To emergency: Settings.Failures rounds of probes in a row in which every
-// primary failed. Back to normal: every round healthy for a while, which
-// doubles with each flap. An emergency declared by a person is never ended
-// here, and a person's return to normal stands until the primary has been
-// seen healthy, or for as long as a recovery takes.
+// primary failed, or a storm (see Storm). Back to normal: every round healthy
+// for a while, which doubles with each flap. An emergency declared by a
+// person is never ended here, and a person's return to normal stands until
+// the primary has been seen healthy, or for as long as a recovery takes.
+// Vantage decides, over all domains, whether our own network is the culprit.
 package detect
 
 import (
@@ -52,6 +54,8 @@ type Host struct {
 	Host   string `json:"host"`
 	Class  Class  `json:"class"`
 	Detail string `json:"detail,omitempty"` // printable, for people
+	// Recipients is how many the probe named; 0: it ended before.
+	Recipients int `json:"recipients,omitempty"`
 }
 
 // Evidence is what was seen since the last step.
@@ -59,12 +63,20 @@ type Evidence struct {
 	Hosts []Host // one probe of every primary; none: no probe
 	// Deliveries counts what real deliveries met, by class.
 	Deliveries map[Class]int
+	Said       string // by the server to the newest of them, printable
+	// Accepted counts the recipients for whom mail was taken since
+	// State.StormSince; 0 is not known.
+	Accepted int
+	// Waiting counts those whose mail waits in the queue because it was
+	// refused, and the refusal softened; 0 is also not known.
+	Waiting int
 }
 
 // Settings of a domain.
 type Settings struct {
 	Activation   directory.Activation
 	Failures     int           // failed rounds in a row before an emergency
+	Storm        int           // deliveries refused for everybody before an emergency; 0: never by these
 	RecoverAfter time.Duration // healthy without a break before the return
 	RecoverMax   time.Duration // what that grows to by flapping
 	FlapWindow   time.Duration // an emergency this soon after a return is a flap
@@ -89,8 +101,13 @@ type State struct {
 	Rounds    int       // healthy rounds in a row
 	HealthyAt time.Time // when those began; zero: not healthy
 
-	Fallbacks  int       // deliveries that fell back since the last healthy round
+	Fallbacks  int       // deliveries that failed since the last healthy round
 	FallbackAt time.Time // the newest
+	Storm      Storm
+	PickyAt    time.Time // when a probe found recipients put off or refused one by one: greylisting, a full mailbox
+	Hidden     bool      // the present emergency does not show in probes that name no recipients
+	Blind      bool      // nor in those that do: only mail that comes again can tell
+	WasBlind   bool      // the same, of the emergency before
 
 	Returned time.Time // the last automatic return to normal (or would-be return)
 	Flaps    int       // emergencies that followed a return too soon, in a row
@@ -111,7 +128,11 @@ type Facts struct {
 	Rounds    int     `json:"rounds"`              // probes of every primary, in a row
 	Seconds   float64 `json:"seconds"`             // in which they were made
 	Hosts     []Host  `json:"hosts,omitempty"`     // of the last round
-	Fallbacks int     `json:"fallbacks,omitempty"` // deliveries that fell back
+	Fallbacks int     `json:"fallbacks,omitempty"` // deliveries that failed meanwhile
+	Refused   int     `json:"refused,omitempty"`   // of a storm: deliveries refused for everybody
+	FellBack  int     `json:"fell_back,omitempty"` // of a storm
+	Accepted  int     `json:"accepted,omitempty"`  // of a storm: recipients for whom mail was taken meanwhile
+	Said      string  `json:"said,omitempty"`      // of a storm: by the server
 	Flaps     int     `json:"flaps,omitempty"`     // in a row
 }
 
@@ -128,8 +149,11 @@ func Next(s State, e Evidence, set Settings, now time.Time) (State, []Action) {
 	switch {
 	case set.Activation == directory.Manual || manual && mode == directory.Emergency:
 		return s, nil
-	case mode == directory.Normal && s.Failures >= set.Failures && !s.held(manual, since, set, now):
+	case mode == directory.Normal && s.held(manual, since, set, now):
+	case mode == directory.Normal && s.Failures >= set.Failures:
 		return s, []Action{s.emergency(set, now)}
+	case mode == directory.Normal && s.raging(set, &e, now):
+		return s, []Action{s.emergencyByStorm(set, &e, now)}
 	case mode == directory.Emergency && s.recovered(set, since, now):
 		return s, []Action{s.recovery(set, now)}
 	}
@@ -138,8 +162,15 @@ func Next(s State, e Evidence, set Settings, now time.Time) (State, []Action) {
 
 // absorb counts the evidence.
 func (s State) absorb(e Evidence, now time.Time) State {
-	if n := e.Deliveries[Fallback]; n > 0 {
-		s.Fallbacks += n
+	s.Storm = s.Storm.absorb(&e, now)
+	for _, h := range e.Hosts {
+		if h.Class == RecipientDefer || h.Class == RecipientRefused {
+			s.PickyAt = now
+		}
+	}
+	failed := e.Deliveries[Fallback] + e.trouble()
+	if failed > 0 {
+		s.Fallbacks += failed
 		s.FallbackAt = now
 		s.Rounds, s.HealthyAt = 0, time.Time{} // a delivery has just failed: not healthy without a break
 		s.Failing = s.Failing || s.Failures > 0
@@ -151,6 +182,9 @@ func (s State) absorb(e Evidence, now time.Time) State {
 	down := func(h Host) bool { return h.Class.Down() }
 	if !slices.ContainsFunc(e.Hosts, func(h Host) bool { return !down(h) }) {
 		s.Rounds, s.HealthyAt = 0, time.Time{}
+		if !slices.ContainsFunc(e.Hosts, func(h Host) bool { return h.Recipients > 0 }) {
+			s.Storm = Storm{} // what every probe sees explains what deliveries met
+		}
 		if s.Failures == 0 {
 			s.FirstAt = now
 		}
@@ -161,7 +195,7 @@ func (s State) absorb(e Evidence, now time.Time) State {
 	}
 	// One primary that answers is enough: Postfix tries them in order.
 	s.Failures, s.FirstAt, s.Failing, s.Answered = 0, time.Time{}, false, true
-	if e.Deliveries[Fallback] > 0 {
+	if failed > 0 {
 		return s
 	}
 	s.Fallbacks = 0
@@ -187,7 +221,16 @@ func (s State) recovered(set Settings, since time.Time, now time.Time) bool {
 	if begin.Before(since) {
 		begin = since
 	}
-	return now.Sub(begin) >= Wait(set, s.Flaps)
+	return now.Sub(begin) >= Wait(set, s.waits())
+}
+
+// waits is how often the time to the return is doubled. Twice more for what
+// probes do not see.
+func (s State) waits() int {
+	if s.Blind {
+		return s.Flaps + 2
+	}
+	return s.Flaps
 }
 
 // Wait is how long a primary must be healthy before the return to normal,

@@ -11,7 +11,25 @@ import (
 // words say each class to people.
 var words = map[Class]string{
 	Healthy: "healthy", Unreachable: "unreachable", Timeout: "no answer in time", TLS: "TLS broken",
-	ServerTempfail: "refuses for now", ServerReject: "refuses",
+	ServerTempfail: "refuses for now", ServerReject: "refuses", RecipientDefer: "puts off recipients", RecipientRefused: "refuses recipients",
+}
+
+// emergencyByStorm is for a server whose probes may all be well.
+func (s State) emergencyByStorm(set Settings, e *Evidence, now time.Time) Action {
+	took, refused, accepted := now.Sub(s.Storm.Since), max(s.Storm.Refused, e.Waiting), e.Accepted
+	n := refused + s.Storm.FellBack
+	reason := fmt.Sprintf("%d of %d deliveries in %s were refused for everybody", n, max(n, accepted), spell(took))
+	if s.Storm.FellBack > 0 {
+		reason = fmt.Sprintf("%d of %d deliveries in %s failed although recipients are accepted", n, max(n, accepted), spell(took))
+	}
+	if s.Storm.Said != "" {
+		reason += "; the server said: " + s.Storm.Said
+	}
+	for _, h := range s.Hosts {
+		reason += "; probe of " + h.Host + ": " + words[h.Class]
+	}
+	return s.action(directory.Emergency, set, reason, Facts{Seconds: took.Seconds(), Hosts: s.Hosts,
+		Refused: refused, FellBack: s.Storm.FellBack, Accepted: accepted, Said: s.Storm.Said})
 }
 
 func (s State) emergency(set Settings, now time.Time) Action {
@@ -25,7 +43,7 @@ func (s State) emergency(set Settings, now time.Time) Action {
 	}
 	reason := fmt.Sprintf("%d of %d probes failed in %s: %s", s.Failures, s.Failures, spell(took), strings.Join(hosts, ", "))
 	if s.Fallbacks > 0 {
-		reason += fmt.Sprintf("; %d %s fell back", s.Fallbacks, plural(s.Fallbacks, "delivery", "deliveries"))
+		reason += fmt.Sprintf("; %d %s", s.Fallbacks, plural(s.Fallbacks, "delivery fell back", "deliveries fell back"))
 	}
 	return s.action(directory.Emergency, set, reason, Facts{Rounds: s.Failures, Seconds: took.Seconds(), Hosts: s.Hosts, Fallbacks: s.Fallbacks})
 }
@@ -40,7 +58,7 @@ func (s State) recovery(set Settings, now time.Time) Action {
 	}
 	reason := fmt.Sprintf("%s healthy in %d probes in a row for %s", strings.Join(up, ", "), s.Rounds, spell(took))
 	if s.Flaps > 0 {
-		reason += fmt.Sprintf("; %s were asked for after %d %s", spell(Wait(set, s.Flaps)), s.Flaps, plural(s.Flaps, "flap", "flaps"))
+		reason += fmt.Sprintf("; %s were asked for after %d %s", spell(Wait(set, s.waits())), s.Flaps, plural(s.Flaps, "flap", "flaps"))
 	}
 	return s.action(directory.Normal, set, reason, Facts{Rounds: s.Rounds, Seconds: took.Seconds(), Hosts: s.Hosts, Flaps: s.Flaps})
 }

@@ -13,6 +13,7 @@ type Change struct {
 	To       directory.Mode
 	Manual   bool
 	Observed bool // only recorded
+	Facts    Facts
 }
 
 // Resume is the state of a domain when its watch begins: what the directory
@@ -24,10 +25,13 @@ func Resume(d *directory.Domain, newestFirst []Change, set Settings) State {
 	for _, c := range slices.Backward(newestFirst) {
 		if c.Observed {
 			s = s.Observed(c.To, c.At, set)
-			continue
+		} else {
+			s = s.note(c.To, c.Manual, c.At, set)
+			s.WouldBe, s.WouldBeSince = d.Mode, d.ModeSince
 		}
-		s = s.note(c.To, c.Manual, c.At, set)
-		s.WouldBe, s.WouldBeSince = d.Mode, d.ModeSince
+		s.Hosts = c.Facts.Hosts
+		s = s.see(c.To, c.To == directory.Emergency && !c.Manual && c.Facts.Refused+c.Facts.FellBack > 0)
+		s.Hosts = nil
 	}
 	if n := len(newestFirst); n > 0 && newestFirst[0].Manual && newestFirst[0].To == d.Mode {
 		s.Manual = true // also a return to normal
@@ -40,8 +44,10 @@ func Resume(d *directory.Domain, newestFirst []Change, set Settings) State {
 func (s State) Switched(to directory.Mode, manual bool, at time.Time, set Settings) State {
 	if to != s.Mode {
 		s = s.note(to, manual, at, set)
+		s = s.see(to, to == directory.Emergency && !manual && s.Failures < set.Failures)
 		s.Failures, s.FirstAt, s.Answered = 0, time.Time{}, false
 		s.Rounds, s.HealthyAt = 0, time.Time{}
+		s.Storm = Storm{}
 	}
 	s.Mode, s.Manual, s.Since = to, manual, at
 	s.WouldBe, s.WouldBeSince = to, at
@@ -66,8 +72,18 @@ func (s State) Follow(d *directory.Domain, set Settings) State {
 // was recorded.
 func (s State) Observed(to directory.Mode, at time.Time, set Settings) State {
 	s = s.note(to, false, at, set)
+	s = s.see(to, to == directory.Emergency && s.Failures < set.Failures)
+	s.Storm = Storm{}
 	s.WouldBe, s.WouldBeSince = to, at
 	s.Rounds, s.HealthyAt = 0, time.Time{}
+	return s
+}
+
+// see keeps what probes can tell of the emergency that begins or ends.
+func (s State) see(to directory.Mode, blind bool) State {
+	s.WasBlind = s.Blind
+	s.Blind = blind
+	s.Hidden = to == directory.Emergency && (blind || slices.ContainsFunc(s.Hosts, func(h Host) bool { return h.Recipients > 0 }))
 	return s
 }
 

@@ -5,7 +5,8 @@
 // Searches stop to show a message at its time by themselves; this only frees
 // the bytes. It removes nothing while PostgreSQL is down, and nothing that is
 // not whole in the index, because then nobody knows whose it is. A worker that
-// is killed in between goes on with the next run.
+// is killed in between goes on with the next run. Each gateway's worker does
+// this for its own disk.
 package expire
 
 import (
@@ -19,128 +20,179 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/riverqueue/river"
 
 	"understudy/internal/archive"
-	"understudy/internal/job"
 	"understudy/internal/store"
 )
 
-const timeout = 2 * time.Minute // of one run; the next one goes on
+const (
+	timeout = 10 * time.Minute // of one run; the next one goes on
+	every   = time.Hour
+	again   = 5 * time.Minute // after a run with an error
 
-// Store is what the job needs of PostgreSQL.
+	// What another gateway has is left to its worker for this long; then it is
+	// gone, or comes back to be indexed and expired once more.
+	elsewhere = 2 * every
+)
+
+// Store is what the expiry needs of PostgreSQL.
 type Store interface {
 	ExpiredSegments(ctx context.Context, at time.Time) ([]store.Checkpoint, error)
 	ExpireSegment(ctx context.Context, name string, at time.Time, remove func() error) (bool, error)
-	ExpireShipping(ctx context.Context, segment string) error
 	OldDays(ctx context.Context, at time.Time) ([]time.Time, error)
 	DropExpiredDay(ctx context.Context, day, at time.Time) (bool, error)
+	Prune(ctx context.Context, at time.Time) (redeliveries, audit int64, err error)
 }
 
-// Worker works Retention jobs.
-type Worker struct {
-	river.WorkerDefaults[job.Retention]
-	dir      string
-	store    Store
-	log      *slog.Logger
-	segments prometheus.Counter
-	bytes    prometheus.Counter
-	days     prometheus.Counter
+// Config of the expiry.
+type Config struct {
+	Dir     string // the local archive
+	Host    string // the gateway's name
+	Store   Store
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
 }
 
-// New makes the worker for the archive in dir.
-func New(dir string, s Store, log *slog.Logger, metrics prometheus.Registerer) *Worker {
+// Expiry removes what has expired.
+type Expiry struct {
+	Config
+
+	segments, bytes, days, runs, errors prometheus.Counter
+}
+
+// New makes the expiry of a gateway's archive.
+func New(c Config) *Expiry {
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "understudy_worker_expired_" + name + "_total", Help: help})
+		m := prometheus.NewCounter(prometheus.CounterOpts{Name: "understudy_worker_" + name + "_total", Help: help})
+		c.Metrics.MustRegister(m)
+		return m
 	}
-	w := &Worker{dir: dir, store: s, log: log, segments: counter("segments", "Archive segments removed because all in them has expired."),
-		bytes: counter("bytes", "Bytes of local archive segments removed."), days: counter("days", "Days of the archive index dropped.")}
-	metrics.MustRegister(w.segments, w.bytes, w.days)
-	return w
+	return &Expiry{Config: c, segments: counter("expired_segments", "Archive segments removed because all in them has expired."),
+		bytes: counter("expired_bytes", "Bytes of local archive segments removed."), days: counter("expired_days", "Days of the archive index dropped."),
+		runs: counter("expiry_runs", "Runs of the expiry."), errors: counter("expiry_errors", "Runs of the expiry that met an error and are done again soon.")}
 }
 
-// Timeout bounds a run.
-func (w *Worker) Timeout(*river.Job[job.Retention]) time.Duration { return timeout }
-
-// Work removes what has expired by now.
-func (w *Worker) Work(ctx context.Context, _ *river.Job[job.Retention]) error {
-	return w.expire(ctx, time.Now())
+// Run removes what has expired, now and every hour, until ctx ends.
+func (x *Expiry) Run(ctx context.Context) {
+	last := ""
+	for ctx.Err() == nil {
+		err := x.once(ctx, time.Now())
+		x.runs.Inc()
+		wait := every
+		if err != nil && ctx.Err() == nil {
+			wait = again
+			x.errors.Inc()
+			if last != err.Error() {
+				last = err.Error()
+				x.Log.Error("expiry is not complete", "error", err, "retry_in", wait)
+			}
+		} else {
+			last = ""
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
 }
 
-// expire removes what has expired at a time. Trouble with one segment does
-// not keep the others.
-func (w *Worker) expire(ctx context.Context, at time.Time) error {
-	expired, err := w.store.ExpiredSegments(ctx, at)
+// once removes what has expired at a time. Trouble with one segment does not
+// keep the others.
+func (x *Expiry) once(ctx context.Context, at time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	local, err := archive.Segments(x.Dir)
 	if err != nil {
 		return err
 	}
-	local, err := archive.Segments(w.dir)
-	if err != nil {
-		return err
-	}
-	paths := map[string]archive.Segment{}
+	here := map[string]archive.Segment{}
 	for _, s := range local {
-		paths[s.Name] = s
+		here[s.Name] = s
+	}
+	expired, err := x.Store.ExpiredSegments(ctx, at)
+	if err != nil {
+		return err
 	}
 	var errs []error
 	for _, c := range expired {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, w.segment(ctx, c, paths[c.Segment], at))
+		errs = append(errs, x.segment(ctx, c, here, at))
 	}
-	days, err := w.store.OldDays(ctx, at)
-	errs = append(errs, err)
+	errs = append(errs, x.emptyDays(at), x.index(ctx, at))
+	redeliveries, audit, err := x.Store.Prune(ctx, at)
+	if redeliveries > 0 || audit > 0 {
+		x.Log.Info("what was done long ago is forgotten", "redeliveries", redeliveries, "audit_lines", audit)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// index drops the days of which nothing is needed.
+func (x *Expiry) index(ctx context.Context, at time.Time) error {
+	days, err := x.Store.OldDays(ctx, at)
+	errs := []error{err}
 	for _, day := range days {
-		dropped, err := w.store.DropExpiredDay(ctx, day, at)
+		dropped, err := x.Store.DropExpiredDay(ctx, day, at)
 		errs = append(errs, err)
 		if dropped {
-			w.days.Inc()
-			w.log.Info("archive index of an expired day dropped", "day", day.Format(time.DateOnly))
+			x.days.Inc()
+			x.Log.Info("archive index of an expired day dropped", "day", day.Format(time.DateOnly))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// segment removes one segment: its copy in the bucket is marked, the file
-// unlinked, and then the index forgets it.
-func (w *Worker) segment(ctx context.Context, c store.Checkpoint, file archive.Segment, at time.Time) error {
-	if file.Open || file.Name != "" && file.Size != c.Indexed {
-		w.log.Warn("expired archive segment is not as it was indexed; it stays", "segment", c.Segment, "size", file.Size, "indexed", c.Indexed)
+// segment removes one segment: the index forgets it, its copy in the bucket is
+// marked, and the file is unlinked, all or nothing.
+func (x *Expiry) segment(ctx context.Context, c store.Checkpoint, here map[string]archive.Segment, at time.Time) error {
+	file, local := here[c.Segment]
+	if !local && c.Host != "" && c.Host != x.Host {
+		at = at.Add(-elsewhere)
+	}
+	if local && (file.Open || file.Size != c.Indexed) {
+		x.Log.Warn("expired archive segment is not as it was indexed; it stays", "segment", c.Segment, "size", file.Size, "indexed", c.Indexed)
 		return nil
 	}
-	removed, err := w.store.ExpireSegment(ctx, c.Segment, at, func() error {
-		if err := w.store.ExpireShipping(ctx, c.Segment); err != nil || file.Name == "" {
-			return err
-		}
-		return unlink(file.Path)
-	})
+	removed, err := x.Store.ExpireSegment(ctx, c.Segment, at, func() error { return archive.RemoveSealed(x.Dir, c.Segment) })
 	if !removed || err != nil {
 		return err
 	}
-	w.segments.Inc()
-	w.bytes.Add(float64(file.Size))
-	w.log.Info("expired archive segment removed", "segment", c.Segment, "records", c.Records)
+	x.segments.Inc()
+	x.bytes.Add(float64(file.Size))
+	x.Log.Info("expired archive segment removed", "segment", c.Segment, "records", c.Records)
 	return nil
 }
 
-// unlink removes a file for good, and the directory of its day if that was
-// the last one.
-func unlink(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove segment: %w", err)
+// emptyDays removes the directories of days that have no segment any more.
+// Nothing is sealed into one that is over and of which no segment is open.
+func (x *Expiry) emptyDays(at time.Time) error {
+	list, err := archive.Segments(x.Dir)
+	if err != nil {
+		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	keep := map[string]bool{}
+	for _, s := range list {
+		started, err := archive.Started(s.Name)
+		if err != nil {
+			return err
+		}
+		keep[started.Format(time.DateOnly)] = true
+	}
+	entries, err := os.ReadDir(x.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("sync after removing a segment: %w", err)
+		return fmt.Errorf("list archive: %w", err)
 	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
-		return fmt.Errorf("sync after removing a segment: %w", err)
+	over := at.UTC().AddDate(0, 0, -1).Format(time.DateOnly)
+	for _, e := range entries {
+		_, err := time.Parse(time.DateOnly, e.Name())
+		if err != nil || !e.IsDir() || keep[e.Name()] || e.Name() >= over {
+			continue
+		}
+		os.Remove(filepath.Join(x.Dir, e.Name())) //nolint:errcheck // something foreign is in it: it stays
 	}
-	os.Remove(dir.Name()) //nolint:errcheck // not empty: there are others
 	return nil
 }

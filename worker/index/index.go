@@ -7,7 +7,9 @@
 //
 // When PostgreSQL is down the indexer keeps its place and catches up later;
 // the log is written by the milter meanwhile. A message that cannot be parsed
-// is indexed by its envelope, a damaged record is counted and skipped.
+// is indexed by its envelope, a damaged record is counted and skipped. In front
+// of an encrypted record without the key to it (archive_identity_file) the
+// segment waits: the others go on, and it is caught up once there is the key.
 package index
 
 import (
@@ -18,39 +20,54 @@ import (
 	"log/slog"
 	"time"
 
-	"understudy/internal/archive"
+	"understudy/internal/archive/ship"
 	"understudy/internal/mime"
 	"understudy/internal/store"
 )
 
 const (
-	batchMessages = 200
-	batchBytes    = 8 << 20          // of text, in one transaction
+	batchMessages = 1000
+	batchBytes    = 16 << 20         // of text, in one transaction
 	writeTimeout  = 60 * time.Second // of one transaction
 	reloadEvery   = 15 * time.Second // how soon an index dropped by somebody else is noticed
 	retryWait     = time.Second      // after an error
+	tidyEvery     = 10 * time.Second // when there is nothing else to do
+	tidyUntouched = time.Hour        // nothing was added to a day that is tidied
 )
 
 // Store is what the indexer needs of PostgreSQL.
 type Store interface {
 	SegmentOffsets(ctx context.Context) (map[string]store.Checkpoint, error)
 	IndexBatch(ctx context.Context, b store.IndexBatch) error
+	TidyIndex(ctx context.Context, untouched time.Duration) (done bool, err error)
 }
 
-// Indexer reads the log in Dir into Store. Only one should run at a time; a
-// second one does no harm but work in vain.
+// Indexer reads the log in Dir into Store: each gateway's worker its own. What
+// is in the bucket alone (Source) is read by the worker that leads. Where two
+// read the same they do no harm but work in vain.
 type Indexer struct {
 	Dir      string
+	Source   ship.Source // where segments are read; nil: Dir
+	Host     string      // name of the gateway that has them; "" when they are in the bucket alone
 	Store    Store
 	Interval time.Duration // between looks at the log
 	Log      *slog.Logger
 	Metrics  *Metrics
 
+	batch    int // messages in one transaction; 0 is batchMessages
 	decoder  *mime.Decoder
 	known    map[string]store.Checkpoint // nil: to be read
 	loadedAt time.Time
 	caughtUp time.Time // when there was last nothing left to do
+	tidied   time.Time // when there was last nothing to tidy
 	lastErr  string
+}
+
+func (x *Indexer) source() ship.Source {
+	if x.Source != nil {
+		return x.Source
+	}
+	return ship.Local{Dir: x.Dir}
 }
 
 // Run indexes until ctx ends. Trouble is logged and tried again.
@@ -72,6 +89,12 @@ func (x *Indexer) Run(ctx context.Context) {
 	}
 }
 
+// CatchUp indexes what the log has now.
+func (x *Indexer) CatchUp(ctx context.Context) error {
+	x.decoder, x.known, x.caughtUp = mime.NewDecoder(), nil, time.Now()
+	return x.pass(ctx)
+}
+
 // report logs an error when it is a new one, and its end.
 func (x *Indexer) report(err error) {
 	switch {
@@ -86,19 +109,21 @@ func (x *Indexer) report(err error) {
 
 // pass brings the index up to the end of the log, once.
 func (x *Indexer) pass(ctx context.Context) error {
-	defer x.measure()
-	if x.known == nil || time.Since(x.loadedAt) > reloadEvery {
+	defer x.measure(ctx)
+	if x.known == nil || time.Since(x.loadedAt) > min(reloadEvery, 30*x.Interval) {
 		known, err := x.Store.SegmentOffsets(ctx)
 		if err != nil {
 			return err
 		}
 		x.known, x.loadedAt = known, time.Now()
 	}
-	segments, err := archive.Segments(x.Dir)
+	segments, err := x.source().Segments(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
+	locked := 0
+	defer func() { x.Metrics.locked.Set(float64(locked)) }()
 	for _, seg := range segments {
 		at := x.known[seg.Name]
 		if at.Sealed || seg.Open && at.Indexed >= seg.Size {
@@ -110,22 +135,41 @@ func (x *Indexer) pass(ctx context.Context) error {
 		case errors.Is(err, store.ErrConflict):
 			x.known = nil
 			return err
+		case errors.Is(err, errLocked):
+			if locked++; locked == 1 {
+				errs = append(errs, err)
+			}
 		case errors.Is(err, errRead): // one unreadable segment does not hold up the others
 			errs = append(errs, err)
 		default:
 			return err
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, x.tidy(ctx))...)
+}
+
+// tidy tidies one day, if there is one.
+func (x *Indexer) tidy(ctx context.Context) error {
+	if time.Since(x.tidied) < tidyEvery {
+		return nil
+	}
+	done, err := x.Store.TidyIndex(ctx, tidyUntouched)
+	if err != nil {
+		return err
+	}
+	if !done {
+		x.tidied = time.Now()
+	}
+	return nil
 }
 
 // measure tells how far the index is behind the log.
-func (x *Indexer) measure() {
+func (x *Indexer) measure(ctx context.Context) {
 	if x.known == nil {
 		x.Metrics.lag(0, time.Since(x.caughtUp))
 		return
 	}
-	segments, err := archive.Segments(x.Dir)
+	segments, err := x.source().Segments(ctx)
 	if err != nil {
 		return
 	}
@@ -146,6 +190,7 @@ func (x *Indexer) write(ctx context.Context, b store.IndexBatch) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	begin := time.Now()
+	b.Host = x.Host
 	if err := x.Store.IndexBatch(ctx, b); err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}

@@ -223,12 +223,15 @@ func TestKilledBetweenBatches(t *testing.T) {
 		t.Run(fmt.Sprintf("before commit %v", before), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, cluster, archive.Options{})
-			r.add(numbered(3*batchMessages + 7)...)
+			const batch = 50
+			r.add(numbered(3*batch + 7)...)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			k := &killedStore{Store: r.store, before: before, kill: cancel}
-			r.indexer(k).Run(ctx)
-			if n := r.count("SELECT count(*) FROM message"); n != batchMessages && n != 2*batchMessages {
+			x := r.indexer(k)
+			x.batch = batch
+			x.Run(ctx)
+			if n := r.count("SELECT count(*) FROM message"); n != batch && n != 2*batch {
 				t.Fatalf("%d messages after the kill", n)
 			}
 			defer r.run(r.index)()

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,10 @@ import (
 // errRead marks trouble with one segment's file.
 var errRead = errors.New("segment cannot be read")
 
+// errLocked says that a segment waits for the key to its next record. Its text
+// is always the same, so that it is logged once.
+var errLocked = fmt.Errorf("records are %w with the right key", archive.ErrEncrypted)
+
 // item is a message with what its record takes of the segment.
 type item struct {
 	message store.IndexedMessage
@@ -22,7 +27,7 @@ type item struct {
 
 // segment indexes one segment from an offset to its present end.
 func (x *Indexer) segment(ctx context.Context, name string, from int64) error {
-	r, err := archive.OpenSegment(x.Dir, name)
+	r, err := x.source().OpenSegment(ctx, name)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRead, err)
 	}
@@ -32,14 +37,21 @@ func (x *Indexer) segment(ctx context.Context, name string, from int64) error {
 	}
 	for at, damaged := from, int64(0); ; {
 		items, end, err := x.read(ctx, r)
-		if err != nil && !end {
+		to := r.Offset()
+		var encrypted *archive.EncryptedError
+		if errors.As(err, &encrypted) { // wait for the key in front of it
+			to = encrypted.Ref.Offset
+		} else if err != nil {
 			return err
 		}
-		b := store.IndexBatch{Segment: name, From: at, To: r.Offset(), Sealed: end && !r.Open(), Damaged: r.Damaged() - damaged}
+		b := store.IndexBatch{Segment: name, From: at, To: to, Sealed: end && !r.Open(), Damaged: r.Damaged() - damaged}
 		if b.To > b.From || b.Sealed {
 			if err := x.store(ctx, b, items); err != nil {
 				return err
 			}
+		}
+		if encrypted != nil {
+			return errLocked
 		}
 		if end {
 			return nil
@@ -50,13 +62,16 @@ func (x *Indexer) segment(ctx context.Context, name string, from int64) error {
 
 // read collects the records of one batch; end says that there is no more now.
 func (x *Indexer) read(ctx context.Context, r *archive.SegmentReader) (items []item, end bool, err error) {
-	for size, damaged := 0, r.Damaged(); len(items) < batchMessages && size < batchBytes; {
+	for size, damaged := 0, r.Damaged(); len(items) < cmp.Or(x.batch, batchMessages) && size < batchBytes; {
 		if err := ctx.Err(); err != nil {
 			return nil, false, err
 		}
 		rec, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return items, true, nil
+		}
+		if errors.Is(err, archive.ErrEncrypted) {
+			return items, false, err
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("%w: %w", errRead, err)
@@ -77,7 +92,7 @@ func (x *Indexer) message(rec *archive.Record) store.IndexedMessage {
 		x.Metrics.failures.Inc()
 		x.Log.Warn("message not fully decoded for the index", "id", rec.ID, "queue_id", rec.QueueID, "error", err)
 	}
-	m.Subject, m.FromHeader, m.ToHeader, m.MessageID = d.Subject, d.From, d.To, d.MessageID
+	m.Subject, m.FromHeader, m.ToHeader, m.CcHeader, m.MessageID = d.Subject, d.From, d.To, d.Cc, d.MessageID
 	m.Attachments, m.Text = d.Attachments, d.Text
 	return m
 }
@@ -85,7 +100,7 @@ func (x *Indexer) message(rec *archive.Record) store.IndexedMessage {
 func envelopeOnly(rec *archive.Record) store.IndexedMessage {
 	return store.IndexedMessage{
 		ID: rec.ID, Received: rec.Received, Direction: string(rec.Direction), Sender: rec.Sender, Recipients: rec.Recipients,
-		Mailboxes: rec.Mailboxes, Size: rec.Size, Client: rec.Client, SASLUser: rec.SASLUser, QueueID: rec.QueueID,
+		Mailboxes: rec.Mailboxes, Route: rec.Route, Size: rec.Size, Client: rec.Client, SASLUser: rec.SASLUser, QueueID: rec.QueueID,
 		Segment: rec.Segment, Offset: rec.Offset, Length: rec.Length,
 	}
 }
@@ -124,7 +139,7 @@ func (x *Indexer) storeOne(ctx context.Context, b store.IndexBatch) error {
 	m := &b.Messages[0]
 	x.Metrics.failures.Inc()
 	x.Log.Error("message indexed by its envelope alone", "id", m.ID, "queue_id", m.QueueID, "error", err)
-	m.Subject, m.FromHeader, m.ToHeader, m.MessageID, m.Attachments, m.Text = "", "", "", "", nil, ""
+	m.Subject, m.FromHeader, m.ToHeader, m.CcHeader, m.MessageID, m.Attachments, m.Text = "", "", "", "", "", nil, ""
 	if err = x.write(ctx, b); !errors.Is(err, store.ErrData) {
 		return err
 	}

@@ -46,8 +46,7 @@ type Runner struct {
 	ID            string // of this worker, the same after a restart, no other process's
 	Workers       *river.Workers
 	SweepInterval time.Duration
-	Longest       time.Duration        // the longest timeout of any job
-	Periodic      []*river.PeriodicJob // besides sweep and partitions
+	Longest       time.Duration // the longest timeout of any job
 	Log           *slog.Logger
 	Metrics       prometheus.Registerer
 
@@ -156,10 +155,10 @@ func (r *Runner) config() *river.Config {
 	return &river.Config{
 		ID: r.ID, Logger: r.Log, Workers: r.Workers,
 		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: atOnce}},
-		PeriodicJobs: append([]*river.PeriodicJob{
+		PeriodicJobs: []*river.PeriodicJob{
 			river.NewPeriodicJob(river.PeriodicInterval(r.SweepInterval), sweep, atStart),
 			river.NewPeriodicJob(river.PeriodicInterval(time.Hour), partitions, atStart),
-		}, r.Periodic...),
+		},
 		RescueStuckJobsAfter: r.Longest + stuckMargin, // of a worker that is gone for good
 		SoftStopTimeout:      softStop,
 		ReindexerSchedule:    river.NeverSchedule(), // this role may not

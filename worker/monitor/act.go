@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -20,6 +21,10 @@ const actor = "detector"
 // saveEvery is how old the health on the website may be while nothing changes.
 const saveEvery = 20 * time.Second
 
+// acceptedBefore is how long a message may take from its acceptance to its
+// first failure.
+const acceptedBefore = 30 * time.Second
+
 // savedHealth is what was last written of a domain's hosts.
 type savedHealth struct {
 	hosts []detect.Host
@@ -29,9 +34,11 @@ type savedHealth struct {
 // step takes in one round of probes and what came from policyd meanwhile, and
 // carries out what follows.
 func (w *watcher) step(ctx context.Context, hosts []detect.Host) {
+	e := detect.Evidence{Hosts: hosts}
 	w.mu.Lock()
-	fallbacks, portal := w.fallbacks, w.portal
-	w.fallbacks, w.portal = 0, false
+	portal := w.portal
+	e.Deliveries, e.Said = w.results, w.said
+	w.results, w.said, w.portal = map[detect.Class]int{}, "", false
 	w.mu.Unlock()
 	d, ok := w.Directory.Domain(w.name)
 	if !ok {
@@ -42,13 +49,14 @@ func (w *watcher) step(ctx context.Context, hosts []detect.Host) {
 	if w.state = w.state.Follow(d, set); w.state.Mode != before {
 		w.Metrics.switches.WithLabelValues(string(w.state.Mode), "person").Inc()
 	}
-	e := detect.Evidence{Hosts: hosts}
-	if fallbacks > 0 {
-		e.Deliveries = map[detect.Class]int{detect.Fallback: fallbacks}
+	w.note(d, hosts, now)
+	if since, ok := w.state.StormSince(set, now); ok {
+		e.Waiting = w.waiting(ctx)
+		e.Accepted = w.accepted(ctx, since, e.Waiting)
 	}
 	var actions []detect.Action
 	w.state, actions = detect.Next(w.state, e, set, now)
-	w.trouble = false
+	w.trouble, w.held = false, false
 	for _, a := range actions {
 		w.act(ctx, a, set)
 	}
@@ -63,9 +71,62 @@ func (w *watcher) step(ctx context.Context, hosts []detect.Host) {
 	}
 }
 
+// note keeps what the lookout asks for.
+func (w *watcher) note(d *directory.Domain, hosts []detect.Host, now time.Time) {
+	up := slices.ContainsFunc(hosts, func(h detect.Host) bool { return !h.Class.Down() })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = seen{at: now, failed: !up, primary: strings.Join(d.Primaries, ",")}
+}
+
+// waiting asks the queue, when something was refused. Postfix may be down: then
+// nothing is known.
+func (w *watcher) waiting(ctx context.Context) int {
+	if w.Queue == nil || w.state.Storm.Refused == 0 {
+		return 0
+	}
+	n, err := w.Queue.Waiting(ctx, w.name)
+	if err != nil && ctx.Err() == nil {
+		w.Log.Warn("monitor cannot count what waits", "domain", w.name, "error", err)
+	}
+	return n
+}
+
+// accepted counts the mail that a storm is to be measured by: of all domains
+// on the same hosts when these refused it, since results name only a host,
+// unless the queue says it better. A domain without mail of its own learns
+// nothing from its neighbours.
+func (w *watcher) accepted(ctx context.Context, since time.Time, waiting int) (n int) {
+	since = since.Add(-acceptedBefore)
+	count := func(domains ...string) bool {
+		return w.write(ctx, "count accepted messages", func(ctx context.Context) (err error) {
+			n, err = w.Store.AcceptedSince(ctx, domains, since)
+			return err
+		})
+	}
+	if !count(w.name) || n == 0 {
+		return 0
+	}
+	if near := w.neighbours(); w.state.Storm.Refused > waiting && len(near) > 1 && !count(near...) {
+		return 0
+	}
+	return n
+}
+
 // act carries out one action. Only then the state takes it over; else the
 // detector asks for it again with the next round.
 func (w *watcher) act(ctx context.Context, a detect.Action, set detect.Settings) {
+	if a.To == directory.Emergency && w.state.Failures >= set.Failures {
+		allowed, why := w.allows(ctx, w.state.FirstAt)
+		if !allowed {
+			w.held = true
+			w.Metrics.held.Inc()
+			return
+		}
+		if why != "" {
+			a.Reason += "; " + why
+		}
+	}
 	sw := store.Switch{Domain: w.name, To: a.To, Actor: actor, Reason: a.Reason, Evidence: a.Facts}
 	if a.Observe {
 		from := w.state.WouldBe

@@ -37,12 +37,22 @@ type Store interface {
 	SaveHealth(ctx context.Context, domain string, hosts []store.HostHealth) error
 	SetPrimaryFailing(ctx context.Context, domain string, failing bool) error
 	Enqueue(ctx context.Context, args river.JobArgs, opts *river.InsertOpts) error
+	AcceptedSince(ctx context.Context, domains []string, since time.Time) (int, error)
+	SaveVantage(ctx context.Context, v store.Vantage) error
 }
 
 // Prober asks one primary.
 type Prober interface {
-	Probe(ctx context.Context, address string) detect.Host
+	Probe(ctx context.Context, primary string, recipients ...string) detect.Host
 }
+
+// Waiting is the mail that waits because a refusal was softened.
+type Waiting interface {
+	Waiting(ctx context.Context, domain string) (int, error)
+}
+
+// Witness asks hosts that have nothing to do with any customer.
+type Witness func(ctx context.Context) detect.Witness
 
 // Evidence is what policyd saw; Poll waits for news.
 type Evidence interface {
@@ -55,10 +65,13 @@ type Monitor struct {
 	Store        Store
 	Prober       Prober
 	Evidence     Evidence        // may be nil
-	Detector     detect.Settings // Activation is the domain's own
-	Interval     time.Duration   // between probes while all is well
-	FastInterval time.Duration   // and while something is not
-	DrainDelay   time.Duration   // from a fallback in normal mode to the drain of its message
+	Detector     detect.Settings // what a domain has not set itself; Activation is always its own
+	Vantage      detect.VantageSettings
+	Witness      Witness       // may be nil
+	Queue        Waiting       // may be nil
+	Interval     time.Duration // between probes while all is well
+	FastInterval time.Duration // and while something is not
+	DrainDelay   time.Duration // from a fallback in normal mode to the drain of its message
 	Log          *slog.Logger
 	Metrics      *Metrics
 }
@@ -69,17 +82,21 @@ type term struct {
 	slots chan struct{} // one for a running probe
 
 	mu       sync.Mutex
-	watchers map[string]*watcher // by domain name
+	watchers map[string]*watcher          // by domain name
+	byHost   map[string]map[*watcher]bool // by host of a primary
+
+	lookout lookout
 }
 
 // Run watches until ctx ends.
 func (m *Monitor) Run(ctx context.Context) {
-	t := &term{Monitor: m, slots: make(chan struct{}, maxProbes), watchers: map[string]*watcher{}}
+	t := &term{Monitor: m, slots: make(chan struct{}, maxProbes), watchers: map[string]*watcher{}, byHost: map[string]map[*watcher]bool{}}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if m.Evidence != nil {
 		wg.Go(func() { t.listen(ctx) })
 	}
+	wg.Go(func() { t.watchVantage(ctx) })
 	for ctx.Err() == nil {
 		changed := m.Directory.Changed()
 		t.reconcile(ctx, &wg)
@@ -102,16 +119,16 @@ func (t *term) reconcile(ctx context.Context, wg *sync.WaitGroup) {
 			continue
 		}
 		if w != nil { // removed and made again
-			w.cancel()
+			w.end()
 		}
 		wctx, cancel := context.WithCancel(ctx)
-		w = &watcher{term: t, id: d.ID, name: d.Name, cancel: cancel, wake: make(chan struct{}, 1)}
+		w = &watcher{term: t, id: d.ID, name: d.Name, cancel: cancel, wake: make(chan struct{}, 1), results: map[detect.Class]int{}}
 		t.watchers[d.Name] = w
 		wg.Go(func() { w.run(wctx) })
 	}
 	for name, w := range t.watchers {
 		if _, ok := present[name]; !ok {
-			w.cancel()
+			w.end()
 			delete(t.watchers, name)
 		}
 	}
@@ -149,9 +166,11 @@ func (t *term) listen(ctx context.Context) {
 func (t *term) notice(e evidence.Event) {
 	t.Metrics.events.WithLabelValues(string(e.Class)).Inc()
 	t.mu.Lock()
-	w := t.watchers[e.Domain]
-	t.mu.Unlock()
-	if w != nil {
+	defer t.mu.Unlock()
+	if w := t.watchers[e.Domain]; w != nil {
+		w.notice(e)
+	}
+	for w := range t.byHost[e.Host] {
 		w.notice(e)
 	}
 }

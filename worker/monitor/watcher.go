@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"encoding/json"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -19,26 +20,68 @@ type watcher struct {
 	cancel context.CancelFunc
 	wake   chan struct{} // takes one: probe at once
 
-	mu        sync.Mutex
-	fallbacks int  // since the last round
-	portal    bool // one of them put a message into the portal
+	mu         sync.Mutex
+	results    map[detect.Class]int // of deliveries since the last round
+	said       string               // to the newest
+	portal     bool                 // one of them put a message into the portal
+	recipients recent               // of those that failed
+	last       seen
+
+	hosts []string // names of the primaries; the term's lock protects it
 
 	// Owned by run.
-	state   detect.State
-	drainAt time.Time // of the newest drain asked for
-	saved   savedHealth
-	trouble bool // the last write to PostgreSQL went wrong
+	state     detect.State
+	drainAt   time.Time // of the newest drain asked for
+	saved     savedHealth
+	trouble   bool // the last write to PostgreSQL went wrong
+	held      bool // a switch waits for a second look
+	primaries []string
+	hostsAt   time.Time // when their names were learnt
+	sample    recent    // registered recipients
+	sampledAt time.Time
 }
 
-// notice counts a delivery that fell back and asks for a probe at once.
-func (w *watcher) notice(e evidence.Event) {
+// end ends the watch. The term's lock is held.
+func (w *watcher) end() {
+	w.cancel()
+	w.forgetHosts()
+}
+
+// newest is what the newest probe found.
+func (w *watcher) newest() seen {
 	w.mu.Lock()
-	w.fallbacks++
-	w.portal = w.portal || e.Class == evidence.Fallback
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	return w.last
+}
+
+// rouse asks for a probe at once.
+func (w *watcher) rouse() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
+	}
+}
+
+// notice counts what a delivery met. When that says something of the whole
+// server it asks for a probe at once.
+func (w *watcher) notice(e evidence.Event) {
+	class := detect.Class(e.Class)
+	if e.Class == evidence.FallbackRefused {
+		class = detect.Fallback
+	}
+	address, ours := w.registered(e.Recipient)
+	w.mu.Lock()
+	w.results[class]++
+	w.portal = w.portal || e.Class == evidence.Fallback
+	if e.Said != "" && class.Down() {
+		w.said = e.Said
+	}
+	if ours {
+		w.recipients.add(address)
+	}
+	w.mu.Unlock()
+	if class == detect.Fallback || class.Down() {
+		w.rouse()
 	}
 }
 
@@ -56,12 +99,13 @@ func (w *watcher) run(ctx context.Context) {
 		if !ok || d.ID != w.id {
 			return // reconcile is about to end us
 		}
+		w.learnHosts(ctx, d)
 		hosts := w.probe(ctx, d)
 		if ctx.Err() != nil {
 			return // cut short: says nothing
 		}
 		w.step(ctx, hosts)
-		wait = w.next()
+		wait = w.next(d)
 	}
 }
 
@@ -78,7 +122,9 @@ func (w *watcher) resume(ctx context.Context) bool {
 		if err == nil {
 			past := make([]detect.Change, len(line))
 			for i, c := range line {
-				past[i] = detect.Change{At: c.At, To: c.To, Manual: c.Manual, Observed: c.Observed}
+				var facts detect.Facts
+				json.Unmarshal(c.Evidence, &facts) //nolint:errcheck // an older form tells nothing
+				past[i] = detect.Change{At: c.At, To: c.To, Manual: c.Manual, Observed: c.Observed, Facts: facts}
 			}
 			w.state = detect.Resume(d, past, w.settings(d))
 			return true
@@ -93,6 +139,16 @@ func (w *watcher) resume(ctx context.Context) bool {
 func (w *watcher) settings(d *directory.Domain) detect.Settings {
 	set := w.Detector
 	set.Activation = d.Activation
+	if d.DetectFailures != nil {
+		set.Failures = *d.DetectFailures
+	}
+	if d.DetectStorm != nil {
+		set.Storm = *d.DetectStorm
+	}
+	if d.RecoverSeconds != nil {
+		set.RecoverAfter = time.Duration(*d.RecoverSeconds) * time.Second
+		set.RecoverMax = max(set.RecoverMax, set.RecoverAfter)
+	}
 	return set
 }
 
@@ -129,18 +185,22 @@ func (w *watcher) sleep(ctx context.Context, d time.Duration) bool {
 
 // next is how long to wait: little while a failure is young or evidence
 // fresh, or while PostgreSQL owes us a write.
-func (w *watcher) next() time.Duration {
-	young := w.state.Failures > 0 && w.state.Failures <= 2*w.Detector.Failures
+func (w *watcher) next(d *directory.Domain) time.Duration {
+	young := w.state.Failures > 0 && w.state.Failures <= 2*w.settings(d).Failures
 	fresh := w.state.Fallbacks > 0 && time.Since(w.state.FallbackAt) < oldEvidence
-	if young || fresh || w.trouble {
+	if young || fresh || w.trouble || w.held {
 		return w.FastInterval
 	}
-	return time.Duration(float64(w.Interval) * (0.9 + 0.2*rand.Float64())) // so that domains do not march in step
+	interval := w.Interval
+	if d.ProbeSeconds != nil {
+		interval = time.Duration(*d.ProbeSeconds) * time.Second
+	}
+	return time.Duration(float64(interval) * (0.9 + 0.2*rand.Float64())) // so that domains do not march in step
 }
 
 // probe asks all primaries at once.
 func (w *watcher) probe(ctx context.Context, d *directory.Domain) []detect.Host {
-	hosts := make([]detect.Host, len(d.Primaries))
+	hosts, recipients := make([]detect.Host, len(d.Primaries)), w.wanted(d)
 	var wg sync.WaitGroup
 	for i, address := range d.Primaries {
 		wg.Go(func() {
@@ -151,7 +211,7 @@ func (w *watcher) probe(ctx context.Context, d *directory.Domain) []detect.Host 
 			}
 			defer func() { <-w.slots }()
 			begin := time.Now()
-			hosts[i] = w.Prober.Probe(ctx, address)
+			hosts[i] = w.Prober.Probe(ctx, address, recipients...)
 			if ctx.Err() == nil {
 				w.Metrics.probes.WithLabelValues(string(hosts[i].Class)).Inc()
 				w.Metrics.probeTime.Observe(time.Since(begin).Seconds())

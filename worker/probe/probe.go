@@ -1,6 +1,7 @@
 // Package probe asks a primary whether it would take mail now: connect,
-// banner, EHLO, STARTTLS where offered, MAIL FROM:<>, RSET, QUIT (RFC 5321,
-// RFC 3207). It names no recipient and sends no message.
+// banner, EHLO, STARTTLS where offered, MAIL FROM:<>, on wish RCPT TO for
+// recipients that it is known to have, RSET, QUIT (RFC 5321, RFC 3207). It
+// sends no message.
 //
 // Every probe ends within its timeout and takes little memory, whatever the
 // other side sends. It tells classes apart as package detect wants them.
@@ -14,10 +15,13 @@ import (
 	"io"
 	"net"
 	"net/textproto"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
+	"understudy/internal/nexthop"
 	"understudy/worker/detect"
 )
 
@@ -32,19 +36,42 @@ type Prober struct {
 	Timeout time.Duration // of a whole probe
 }
 
-// Probe asks the primary at "host:port".
-func (p *Prober) Probe(ctx context.Context, address string) detect.Host {
+// Probe asks a primary, as package nexthop reads it, naming recipients to it
+// if there are any. One host of several behind it (MX) that takes mail is
+// enough.
+func (p *Prober) Probe(ctx context.Context, primary string, recipients ...string) detect.Host {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
-	err := p.try(ctx, address, true)
+	hosts, err := nexthop.Hosts(ctx, primary)
+	if err != nil {
+		h := detect.Host{Host: primary}
+		h.Class, h.Detail = classify(err, p.Timeout, false)
+		return h
+	}
+	found := make([]detect.Host, len(hosts))
+	var wg sync.WaitGroup
+	for i, address := range hosts {
+		wg.Go(func() { found[i] = p.host(ctx, address, recipients) })
+	}
+	wg.Wait()
+	best := found[0] // the one that mail goes to first
+	if i := slices.IndexFunc(found, func(h detect.Host) bool { return h.Class == detect.Healthy }); i > 0 {
+		best = found[i]
+	}
+	best.Host = primary
+	return best
+}
+
+// host asks the host at "host:port".
+func (p *Prober) host(ctx context.Context, address string, recipients []string) detect.Host {
+	h, err := p.try(ctx, address, true, recipients)
 	if refused := tlsAlert(err); refused != nil {
 		// It wants ciphers that this program does not have. Postfix may have
 		// them: that is no failure of the primary.
-		if err = p.try(ctx, address, false); err == nil {
-			return detect.Host{Host: address, Class: detect.Healthy, Detail: printable("TLS not probed: " + refused.Error())}
+		if h, err = p.try(ctx, address, false, recipients); err == nil && h.Class == detect.Healthy {
+			h.Detail = printable("TLS not probed: " + refused.Error())
 		}
 	}
-	h := detect.Host{Host: address, Class: detect.Healthy}
 	if err != nil {
 		deadline, _ := ctx.Deadline()
 		h.Class, h.Detail = classify(err, p.Timeout, time.Now().After(deadline))
@@ -78,22 +105,52 @@ type session struct {
 	text *textproto.Conn
 	in   *io.LimitedReader
 	helo string
+
+	close func()
 }
 
 // try plays the dialogue once. The error is a stageError.
-func (p *Prober) try(ctx context.Context, address string, useTLS bool) error {
+func (p *Prober) try(ctx context.Context, address string, useTLS bool, recipients []string) (detect.Host, error) {
+	h := detect.Host{Host: address, Class: detect.Healthy}
+	s, err := p.open(ctx, address, useTLS)
+	if err != nil {
+		return h, err
+	}
+	defer s.close()
+	if len(recipients) > 0 {
+		replies, err := s.recipients(recipients[:min(len(recipients), maxRecipients)])
+		if err != nil {
+			return h, &stageError{"RCPT", err}
+		}
+		h.Recipients = len(replies)
+		h.Class, h.Detail = judge(replies)
+	}
+	s.leave()
+	return h, nil
+}
+
+// open plays the dialogue up to MAIL, which ends with ctx. The error is a
+// stageError.
+func (p *Prober) open(ctx context.Context, address string, useTLS bool) (*session, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		return &stageError{"connect", err}
+		return nil, &stageError{"connect", err}
 	}
-	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // ends all I/O
-	defer stop()
 	if deadline, ok := ctx.Deadline(); ok {
 		conn.SetDeadline(deadline) //nolint:errcheck // a TCP connection has deadlines
 	}
-	s := &session{helo: p.Helo, in: &io.LimitedReader{N: maxReplies}}
+	s := &session{helo: p.Helo, in: &io.LimitedReader{N: maxReplies}, close: func() { stop(); conn.Close() }}
 	s.use(conn)
+	if err := s.begin(ctx, address, useTLS); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// begin says what comes before recipients.
+func (s *session) begin(ctx context.Context, address string, useTLS bool) error {
 	if _, _, err := s.text.ReadResponse(220); err != nil {
 		return &stageError{"banner", err}
 	}
@@ -109,9 +166,13 @@ func (p *Prober) try(ctx context.Context, address string, useTLS bool) error {
 	if err := s.mail(); err != nil {
 		return &stageError{"MAIL", err}
 	}
-	s.command("RSET") //nolint:errcheck // courtesy: the answer is known
-	s.command("QUIT") //nolint:errcheck
 	return nil
+}
+
+// leave ends the dialogue: the answer is known.
+func (s *session) leave() {
+	s.command("RSET") //nolint:errcheck // courtesy
+	s.command("QUIT") //nolint:errcheck
 }
 
 // use talks over c from now on.

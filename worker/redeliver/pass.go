@@ -125,6 +125,8 @@ func (p *pass) send(ctx context.Context, i store.RedeliveryItem, to directory.Re
 	}
 	record, err := p.Open(ctx, archive.Ref{Segment: m.Segment, Offset: m.Offset, Length: m.Length})
 	switch {
+	case errors.Is(err, archive.ErrEncrypted):
+		return p.failed(ctx, i, "the message is encrypted, and the worker was not given the key to it (archive_identity_file)")
 	case errors.Is(err, archive.ErrDamaged), errors.Is(err, fs.ErrNotExist):
 		return p.failed(ctx, i, "the message cannot be read from the archive")
 	case err != nil:

@@ -27,29 +27,48 @@ func (w *Worker) flush(ctx context.Context, domain string) error {
 	return nil
 }
 
-// queued counts the recipients of a domain in the deferred queue and in the
-// incoming and active queues, by "postqueue -j".
-func (w *Worker) queued(ctx context.Context, domain string) (deferred, active int, err error) {
+// flushOne runs "postqueue -i ID": schedule the delivery of one message.
+func (w *Worker) flushOne(ctx context.Context, id string) error {
+	cmd, cancel := w.postqueue(ctx, "-i", id)
+	defer cancel()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("postqueue -i %s: %w: %s", id, err, firstLine(out))
+	}
+	return nil
+}
+
+// maxMissed bounds the messages that a round flushes one by one.
+const maxMissed = 300
+
+// count is what the queue holds for a domain.
+type count struct {
+	deferred int      // recipients in the deferred queue
+	active   int      // in the incoming and active queues
+	ids      []string // of deferred messages, at most maxMissed
+}
+
+// queued asks "postqueue -j" what is queued for a domain.
+func (w *Worker) queued(ctx context.Context, domain string) (count, error) {
 	cmd, cancel := w.postqueue(ctx, "-j")
 	defer cancel()
 	var stderr bytes.Buffer
 	cmd.Stderr = &limited{b: &stderr, left: 4 << 10}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return 0, 0, fmt.Errorf("postqueue -j: %w", err)
+		return count{}, fmt.Errorf("postqueue -j: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return 0, 0, fmt.Errorf("postqueue -j: %w", err)
+		return count{}, fmt.Errorf("postqueue -j: %w", err)
 	}
-	deferred, active, readErr := countQueue(out, domain)
+	c, readErr := countQueue(out, domain)
 	io.Copy(io.Discard, out) //nolint:errcheck // after an error; else there is nothing more
 	if err := cmd.Wait(); err != nil {
-		return 0, 0, fmt.Errorf("postqueue -j: %w: %s", err, firstLine(stderr.Bytes()))
+		return count{}, fmt.Errorf("postqueue -j: %w: %s", err, firstLine(stderr.Bytes()))
 	}
 	if readErr != nil {
-		return 0, 0, fmt.Errorf("postqueue -j: %w", readErr)
+		return count{}, fmt.Errorf("postqueue -j: %w", readErr)
 	}
-	return deferred, active, nil
+	return c, nil
 }
 
 func (w *Worker) postqueue(ctx context.Context, args ...string) (*exec.Cmd, context.CancelFunc) {
@@ -64,138 +83,41 @@ func (w *Worker) postqueue(ctx context.Context, args ...string) (*exec.Cmd, cont
 // token by token: a message may have any number of recipients, and the queue
 // any number of messages.
 //
-//	{"queue_name": "deferred", ..., "recipients": [{"address": "a@b", "delay_reason": ".."}]}
-func countQueue(r io.Reader, domain string) (deferred, active int, err error) {
+//	{"queue_name": "deferred", "queue_id": "4Q", ..., "recipients": [{"address": "a@b", "delay_reason": ".."}]}
+func countQueue(r io.Reader, domain string) (count, error) {
+	var c count
 	t := tokens{d: json.NewDecoder(r)}
 	for {
-		queue, n, err := t.message(domain)
+		m, err := t.message(domain)
 		switch {
 		case errors.Is(err, io.EOF):
-			return deferred, active, nil
+			return c, nil
 		case err != nil:
-			return 0, 0, fmt.Errorf("read the list of the queue: %w", err)
+			return count{}, fmt.Errorf("read the list of the queue: %w", err)
 		}
-		switch queue {
+		switch m.queue {
 		case "deferred":
-			deferred += n
+			c.deferred += m.recipients
+			if m.recipients > 0 && len(c.ids) < maxMissed && isQueueID(m.id) {
+				c.ids = append(c.ids, m.id)
+			}
 		case "active", "incoming":
-			active += n
+			c.active += m.recipients
 		}
 	}
 }
 
-// tokens reads JSON without holding more than a token.
-type tokens struct{ d *json.Decoder }
-
-// message reads one object; io.EOF when there is none.
-func (t tokens) message(domain string) (queue string, n int, err error) {
-	first, err := t.d.Token()
-	if err != nil {
-		return "", 0, err
-	}
-	if first != json.Delim('{') {
-		return "", 0, fmt.Errorf("want an object, got %.40v", first)
-	}
-	err = t.object(func(key string) error {
-		switch key {
-		case "queue_name":
-			return t.text(&queue)
-		case "recipients":
-			return t.recipients(domain, &n)
-		default:
-			return t.skip()
-		}
+// isQueueID tells whether text is safe as an argument of a command.
+func isQueueID(s string) bool {
+	return s != "" && len(s) < 64 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 	})
-	return queue, n, err
 }
 
-func (t tokens) recipients(domain string, n *int) error {
-	if first, err := t.d.Token(); err != nil || first != json.Delim('[') {
-		return errors.Join(err, errors.New("want a list of recipients"))
-	}
-	for t.d.More() {
-		if first, err := t.d.Token(); err != nil || first != json.Delim('{') {
-			return errors.Join(err, errors.New("want a recipient"))
-		}
-		err := t.object(func(key string) error {
-			if key != "address" {
-				return t.skip()
-			}
-			var a string
-			if err := t.text(&a); err != nil {
-				return err
-			}
-			if inDomain(a, domain) {
-				*n++
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return t.end()
-}
-
-// object calls value for each key up to the closing brace.
-func (t tokens) object(value func(key string) error) error {
-	for t.d.More() {
-		var key string
-		if err := t.text(&key); err != nil {
-			return err
-		}
-		if err := value(key); err != nil {
-			return unexpected(err)
-		}
-	}
-	return t.end()
-}
-
-func (t tokens) text(s *string) error {
-	v, err := t.d.Token()
-	if err != nil {
-		return unexpected(err)
-	}
-	text, ok := v.(string)
-	if !ok {
-		return fmt.Errorf("want a string, got %.40v", v)
-	}
-	*s = text
-	return nil
-}
-
-// skip passes over one value.
-func (t tokens) skip() error {
-	for depth := 0; ; {
-		v, err := t.d.Token()
-		if err != nil {
-			return unexpected(err)
-		}
-		if d, ok := v.(json.Delim); ok {
-			if d == '{' || d == '[' {
-				depth++
-			} else {
-				depth--
-			}
-		}
-		if depth <= 0 {
-			return nil
-		}
-	}
-}
-
-// end takes the closing brace or bracket.
-func (t tokens) end() error {
-	_, err := t.d.Token()
-	return unexpected(err)
-}
-
-// unexpected makes an end within a message an error.
-func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
+// message is one object of the list.
+type message struct {
+	queue, id  string
+	recipients int // in the domain
 }
 
 func inDomain(recipient, domain string) bool {

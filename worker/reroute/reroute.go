@@ -2,14 +2,18 @@
 // change of mode, so that it goes the new way at once and not at its next
 // retry.
 //
-// It asks postqueue(1) to flush the domain (-s), again and again: qmgr
-// remembers the last address that it resolved for about 30 s, and mail that
+// It asks postqueue(1) to flush the domain (-s), again and again: mail that
 // was active at the change may be deferred after it. It looks at the queue
-// (-j) to know when it is done.
+// (-j) to know when it is done. qmgr remembers the last address that it
+// resolved for 30 s (resolve_clnt(3)), and mail that is alone in the queue
+// would go its old way for as long. So each flush follows a nudge: a message
+// to nobody, which qmgr resolves and discards.
 //
 // policyd must know the new mode before the first flush; when it cannot be
-// asked, two seconds are all it is given. When Postfix is down, postqueue
-// fails: the next round tries again, and at last River does. Mail that is
+// asked, two seconds are all it is given. When re-entry does not take the
+// nudge, the flush follows all the same, and a later round makes up for it.
+// When Postfix is down, postqueue fails: the next round tries again, and at
+// last River does. Mail that is
 // never flushed is not lost: Postfix retries it by itself. PostgreSQL down
 // ends a round with an error, and River tries again.
 package reroute
@@ -27,6 +31,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"understudy/internal/address"
+	"understudy/internal/delivery"
 	"understudy/internal/job"
 	"understudy/internal/store"
 )
@@ -41,6 +46,8 @@ type Config struct {
 	Changes   Changes
 	Postqueue []string // command and first arguments, such as "postqueue", "-c", DIR
 	Control   string   // path of policyd's control socket
+	Reentry   string   // host:port of Postfix's re-entry listener, which takes the nudge
+	Delivery  *delivery.Client
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
 }
@@ -54,14 +61,17 @@ type Worker struct {
 	metrics *metrics
 }
 
-// rounds are when to flush, after the first time: soon and often, then past
-// qmgr's memory of an address.
-var rounds = []time.Duration{0, time.Second, 5 * time.Second, 15 * time.Second, 35 * time.Second, time.Minute, 90 * time.Second, 2 * time.Minute}
+// rounds are when to flush, after the first time: soon and often, as long as
+// attempts that were under way at the change may last.
+var rounds = []time.Duration{0, time.Second, 3 * time.Second, 6 * time.Second, 12 * time.Second, 20 * time.Second, 35 * time.Second,
+	time.Minute, 90 * time.Second, 2 * time.Minute}
 
 const (
-	settled        = 35 * time.Second // qmgr's memory of an address is over by then
+	settled        = 35 * time.Second // qmgr's memory of an address is over by then, nudge or not
 	commandTimeout = 20 * time.Second // of postqueue
-	catchUp        = 2 * time.Second  // for policyd to know the change
+	nudgeTimeout   = 5 * time.Second
+	nudgeTime      = 100 * time.Millisecond // for qmgr to have taken it up
+	catchUp        = 2 * time.Second        // for policyd to know the change
 )
 
 // New returns a worker.
@@ -69,7 +79,7 @@ func New(c Config) *Worker { return &Worker{Config: c, metrics: newMetrics(c.Met
 
 // Timeout bounds a round.
 func (w *Worker) Timeout(*river.Job[job.Reroute]) time.Duration {
-	return catchUp + 2*commandTimeout + 10*time.Second
+	return catchUp + nudgeTimeout + 2*commandTimeout + time.Minute
 }
 
 // NextRetry spaces the attempts after an error.
@@ -99,7 +109,7 @@ func (w *Worker) Work(ctx context.Context, j *river.Job[job.Reroute]) error {
 	if round == 0 {
 		w.awaitPolicyd(ctx, state.Version)
 	}
-	deferred, active, err := w.round(ctx, domain)
+	queue, err := w.round(ctx, domain)
 	last := round == len(rounds)-1
 	switch {
 	case err != nil:
@@ -108,22 +118,35 @@ func (w *Worker) Work(ctx context.Context, j *river.Job[job.Reroute]) error {
 			return err
 		}
 		w.Log.Warn("re-routing of deferred mail: this round failed", "domain", domain, "round", round+1, "error", err)
-	case last, deferred == 0 && (active == 0 || rounds[round] >= settled):
+	case last, queue.deferred == 0 && (queue.active == 0 || rounds[round] >= settled):
 		w.metrics.seconds.Observe(time.Since(j.Args.At).Seconds())
-		w.Log.Info("deferred mail re-routed", "domain", domain, "mode", state.Mode, "rounds", round+1, "deferred", deferred)
+		w.Log.Info("deferred mail re-routed", "domain", domain, "mode", state.Mode, "rounds", round+1, "deferred", queue.deferred)
 		return nil
 	}
 	return river.JobSnooze(rounds[round+1] - rounds[round])
 }
 
-// round flushes, and tells how many recipients of the domain are deferred and
-// active then.
-func (w *Worker) round(ctx context.Context, domain string) (deferred, active int, err error) {
+// round nudges and flushes, and tells what was queued then.
+//
+// A domain's flush can miss messages: it goes by a list of queue ids (flush(8))
+// where a message with several recipients is noted while it is still active,
+// and struck off again by a flush before it is deferred. What is deferred
+// right after a flush was missed by it, and is flushed by its id.
+func (w *Worker) round(ctx context.Context, domain string) (count, error) {
+	if err := w.nudge(ctx); err != nil {
+		w.Log.Warn("qmgr not nudged; re-routing all the same", "domain", domain, "error", err)
+	}
 	w.metrics.flushes.Inc()
 	if err := w.flush(ctx, domain); err != nil {
-		return 0, 0, err
+		return count{}, err
 	}
-	return w.queued(ctx, domain)
+	queue, err := w.queued(ctx, domain)
+	for _, id := range queue.ids {
+		if err == nil {
+			err = w.flushOne(ctx, id)
+		}
+	}
+	return queue, err
 }
 
 // snoozes is how often River has put the job off before: the rounds made.

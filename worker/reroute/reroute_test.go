@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,7 +32,10 @@ import (
 	"understudy/internal/store/storetest"
 )
 
-const domain = "example.test"
+const (
+	domain  = "example.test"
+	nowhere = "127.0.0.1:1"
+)
 
 var cluster *pgtest.Cluster
 
@@ -91,6 +95,9 @@ func TestDeferredMailMoves(t *testing.T) {
 	var nexthop atomic.Value // of example.test; at first nobody is there
 	nexthop.Store("[127.0.0.1]:1")
 	socketmap(t, gateway.Dir+"/socketmap", func(key string) string {
+		if key == nobody {
+			return "discard:"
+		}
 		if strings.HasSuffix(strings.ToLower(key), "@"+domain) {
 			return "smtp:" + nexthop.Load().(string)
 		}
@@ -106,10 +113,10 @@ func TestDeferredMailMoves(t *testing.T) {
 		}
 	}
 	var version atomic.Int64
-	w := New(Config{Changes: s, Postqueue: []string{"postqueue", "-c", gateway.Dir}, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)})
+	w := New(Config{Changes: s, Postqueue: []string{"postqueue", "-c", gateway.Dir}, Reentry: gateway.SMTP, Delivery: &delivery.Client{}, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)})
 	await(t, func() bool {
-		deferred, active, err := w.queued(t.Context(), domain)
-		return err == nil && deferred == total && active == 0
+		c, err := w.queued(t.Context(), domain)
+		return err == nil && c.deferred == total && c.active == 0
 	})
 	client := runJobs(t, s, w)
 	nexthop.Store("[127.0.0.1]" + portal.SMTP[strings.LastIndexByte(portal.SMTP, ':'):])
@@ -127,11 +134,11 @@ func TestDeferredMailMoves(t *testing.T) {
 	portal.Await("bruno@example.test", 12)
 	t.Logf("all moved %s after the change", time.Since(began).Round(time.Millisecond))
 	await(t, func() bool {
-		n, _, err := w.queued(t.Context(), domain)
-		return err == nil && n == 0
+		c, err := w.queued(t.Context(), domain)
+		return err == nil && c.deferred == 0
 	})
-	if n, _, err := w.queued(t.Context(), "other.test"); err != nil || n != total {
-		t.Errorf("another domain's deferred mail: %d, %v; want %d left alone", n, err, total)
+	if c, err := w.queued(t.Context(), "other.test"); err != nil || c.deferred != total {
+		t.Errorf("another domain's deferred mail: %d, %v; want %d left alone", c.deferred, err, total)
 	}
 	await(t, func() bool {
 		list, err := client.JobList(t.Context(), river.NewJobListParams().Kinds("reroute").States(rivertype.JobStateCompleted))
@@ -247,6 +254,7 @@ func rerouteJob(change int64, snoozes int) *river.Job[job.Reroute] {
 func TestRounds(t *testing.T) {
 	t.Parallel()
 	const deferred, active = `{"queue_name":"deferred","recipients":[{"address":"a@example.test"}]}`, `{"queue_name":"active","recipients":[{"address":"a@example.test"}]}`
+	const missed = `{"queue_name":"deferred","queue_id":"4Q","recipients":[{"address":"a@example.test"}]}{"queue_name":"deferred","queue_id":"5Q","recipients":[{"address":"a@other.test"}]}`
 	var version atomic.Int64
 	version.Store(100)
 	control := policyd(t, &version)
@@ -261,13 +269,14 @@ func TestRounds(t *testing.T) {
 	}{
 		{"nothing queued", changes{store.ModeState{Change: 7}, nil}, 0, "", 0, false, "-s example.test\n-j\n"},
 		{"deferred, first", changes{store.ModeState{Change: 7}, nil}, 0, "echo '" + deferred + "'", time.Second, false, "-s example.test\n-j\n"},
-		{"deferred, second", changes{store.ModeState{Change: 7}, nil}, 1, "echo '" + deferred + "'", 4 * time.Second, false, "-s example.test\n-j\n"},
-		{"active, early", changes{store.ModeState{Change: 7}, nil}, 2, "echo '" + active + "'", 10 * time.Second, false, "-s example.test\n-j\n"},
-		{"active, late", changes{store.ModeState{Change: 7}, nil}, 4, "echo '" + active + "'", 0, false, "-s example.test\n-j\n"},
-		{"deferred, last", changes{store.ModeState{Change: 7}, nil}, 7, "echo '" + deferred + "'", 0, false, "-s example.test\n-j\n"},
+		{"missed by the flush", changes{store.ModeState{Change: 7}, nil}, 0, "echo '" + missed + "'", time.Second, false, "-s example.test\n-j\n-i 4Q\n"},
+		{"deferred, second", changes{store.ModeState{Change: 7}, nil}, 1, "echo '" + deferred + "'", 2 * time.Second, false, "-s example.test\n-j\n"},
+		{"active, early", changes{store.ModeState{Change: 7}, nil}, 2, "echo '" + active + "'", 3 * time.Second, false, "-s example.test\n-j\n"},
+		{"active, late", changes{store.ModeState{Change: 7}, nil}, 6, "echo '" + active + "'", 0, false, "-s example.test\n-j\n"},
+		{"deferred, last", changes{store.ModeState{Change: 7}, nil}, 9, "echo '" + deferred + "'", 0, false, "-s example.test\n-j\n"},
 		{"Postfix down", changes{store.ModeState{Change: 7}, nil}, 0, "echo down >&2; exit 69", time.Second, false, "-s example.test\n"},
 		{"Postfix down, last", changes{store.ModeState{Change: 7}, nil}, 9, "echo down >&2; exit 69", 0, true, "-s example.test\n"},
-		{"odd answer, last", changes{store.ModeState{Change: 7}, nil}, 7, "echo '{\"queue_name\":'", 0, true, "-s example.test\n-j\n"},
+		{"odd answer, last", changes{store.ModeState{Change: 7}, nil}, 9, "echo '{\"queue_name\":'", 0, true, "-s example.test\n-j\n"},
 		{"newer change", changes{store.ModeState{Change: 8}, nil}, 0, "", 0, false, ""},
 		{"domain gone", changes{err: store.ErrNotFound}, 0, "", 0, false, ""},
 		{"database down", changes{err: errors.New("down")}, 0, "", 0, true, ""},
@@ -276,7 +285,7 @@ func TestRounds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			command, calls := script(t, tt.script)
-			w := New(Config{Changes: tt.state, Postqueue: command, Control: control, Log: slog.New(slog.DiscardHandler)})
+			w := New(Config{Changes: tt.state, Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Control: control, Log: slog.New(slog.DiscardHandler)})
 			err := w.Work(t.Context(), rerouteJob(7, tt.snoozes))
 			var snooze *river.JobSnoozeError
 			if errors.As(err, &snooze) {
@@ -300,7 +309,7 @@ func TestAwaitsPolicyd(t *testing.T) {
 	command, calls := script(t, "")
 	var version atomic.Int64
 	version.Store(9)
-	w := New(Config{Changes: changes{store.ModeState{Change: 7, Version: 10}, nil}, Postqueue: command, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)})
+	w := New(Config{Changes: changes{store.ModeState{Change: 7, Version: 10}, nil}, Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)})
 	began := time.Now()
 	time.AfterFunc(300*time.Millisecond, func() {
 		if calls() != "" {
@@ -321,7 +330,7 @@ func TestAwaitsPolicyd(t *testing.T) {
 func TestArgumentIsADomain(t *testing.T) {
 	t.Parallel()
 	command, calls := script(t, "")
-	w := New(Config{Changes: changes{}, Postqueue: command, Log: slog.New(slog.DiscardHandler)})
+	w := New(Config{Changes: changes{}, Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Log: slog.New(slog.DiscardHandler)})
 	for _, d := range []string{"", "-f", "-sexample.test", "a b", "Example.test", "a.test;b", "[127.0.0.1]", "a.test\n", "../x"} {
 		j := rerouteJob(7, 0)
 		j.Args.Domain = d
@@ -356,9 +365,9 @@ func TestCountQueue(t *testing.T) {
 		{"odd recipients", `{"recipients": "x"}`, 0, 0, true},
 	}
 	for _, tt := range tests {
-		deferred, active, err := countQueue(strings.NewReader(tt.in), domain)
-		if deferred != tt.deferred || active != tt.active || (err != nil) != tt.err {
-			t.Errorf("%s: %d, %d, %v", tt.name, deferred, active, err)
+		c, err := countQueue(strings.NewReader(tt.in), domain)
+		if c.deferred != tt.deferred || c.active != tt.active || (err != nil) != tt.err {
+			t.Errorf("%s: %+v, %v", tt.name, c, err)
 		}
 	}
 }
@@ -385,9 +394,9 @@ func TestCountQueueMemory(t *testing.T) {
 		fmt.Fprint(w, "]}\n")
 		w.Close()
 	}()
-	deferred, _, err := countQueue(r, domain)
-	if err != nil || deferred != n+1 {
-		t.Errorf("%d, %v", deferred, err)
+	c, err := countQueue(r, domain)
+	if err != nil || c.deferred != n+1 {
+		t.Errorf("%d, %v", c.deferred, err)
 	}
 	if most.HeapAlloc > before.HeapAlloc+5<<20 { // a tenth of the text is the test's own
 		t.Errorf("heap grew from %d to %d bytes", before.HeapAlloc, most.HeapAlloc)
@@ -397,9 +406,12 @@ func TestCountQueueMemory(t *testing.T) {
 func FuzzCountQueue(f *testing.F) {
 	f.Add([]byte(`{"queue_name": "deferred", "recipients": [{"address": "a@example.test", "delay_reason": "x"}]}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		deferred, active, err := countQueue(strings.NewReader(string(in)), domain)
-		if deferred < 0 || active < 0 || err != nil && deferred+active != 0 {
-			t.Errorf("%d, %d, %v", deferred, active, err)
+		c, err := countQueue(strings.NewReader(string(in)), domain)
+		if c.deferred < 0 || c.active < 0 || len(c.ids) > maxMissed || err != nil && c.deferred+c.active+len(c.ids) != 0 {
+			t.Errorf("%+v, %v", c, err)
+		}
+		if slices.ContainsFunc(c.ids, func(id string) bool { return strings.HasPrefix(id, "-") || strings.ContainsAny(id, " ./\x00") }) {
+			t.Errorf("unsafe ids %q", c.ids)
 		}
 	})
 }

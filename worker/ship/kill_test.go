@@ -38,7 +38,7 @@ func shipForever() {
 		}
 		s := New(Config{Dir: os.Getenv("UNDERSTUDY_SHIP_DIR"), Bucket: bucket, Store: db, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
 		for {
-			if err := s.Work(context.Background(), nil); err != nil {
+			if err := s.once(context.Background()); err != nil {
 				return err
 			}
 			fmt.Println("a run")

@@ -28,7 +28,7 @@ func TestLostObject(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.KeepLocal = 0
-		if err := w.Work(t.Context(), nil); !errors.Is(err, ship.ErrCorrupt) {
+		if err := w.once(t.Context()); !errors.Is(err, ship.ErrCorrupt) {
 			t.Errorf("a run: %v", err)
 		}
 		r.counts(t, 1, 1, 1)
@@ -49,19 +49,13 @@ func TestExpiry(t *testing.T) {
 		r.index(t)
 		w := r.shipper(t)
 		names := r.local(t)
-		expire := func(name string) {
-			t.Helper()
-			if err := r.store.ExpireShipping(t.Context(), name); err != nil {
-				t.Fatal(err)
-			}
-		}
-		expire(names[0].Name)
+		r.expire(t, names[0].Name)
 		work(t, w)
 		r.counts(t, 1, 2, 2)
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		expire(names[1].Name)
+		r.expire(t, names[1].Name)
 		if err := archive.RemoveSealed(r.dir, names[0].Name); err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +115,7 @@ func TestStopped(t *testing.T) {
 	w := r.shipper(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := w.Work(ctx, nil); !errors.Is(err, context.Canceled) || w.failures != 0 {
+	if err := w.once(ctx); !errors.Is(err, context.Canceled) || w.failures != 0 {
 		t.Errorf("%v, %d failures", err, w.failures)
 	}
 }
@@ -132,13 +126,12 @@ func TestNoBucket(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, shiptest.Directory(t))
 	r.add(t, 2, 1)
+	r.index(t)
 	w := r.shipper(t)
 	w.Bucket = nil
 	names := r.local(t)
 	for _, s := range names {
-		if err := r.store.ExpireShipping(t.Context(), s.Name); err != nil {
-			t.Fatal(err)
-		}
+		r.expire(t, s.Name)
 	}
 	if err := archive.RemoveSealed(r.dir, names[0].Name); err != nil {
 		t.Fatal(err)

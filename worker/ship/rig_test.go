@@ -21,6 +21,7 @@ import (
 	"understudy/internal/archive/shiptest"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
+	"understudy/internal/store/storetest"
 )
 
 var cluster *pgtest.Cluster
@@ -46,17 +47,11 @@ type rig struct {
 
 func newRig(t testing.TB, s *shiptest.Store) *rig {
 	t.Helper()
-	name := cluster.Database(t)
-	owner, err := pgxpool.ParseConfig(cluster.URL("understudy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
+	name := storetest.Database(t, cluster)
 	r := &rig{Store: s, dir: t.TempDir(), url: cluster.URL("understudy_app", name)}
 	r.store = openStore(t.Context(), t, r.url)
 	r.reader = ship.Reader{Dir: r.dir, Bucket: s.Open(t)}
+	var err error
 	if r.writer, err = archive.OpenWriter(r.dir, archive.Options{MaxBytes: 1 << 40}); err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +117,17 @@ func (r *rig) index(t testing.TB) {
 	}
 }
 
+// expire lets a segment's time be over, with its file left behind.
+func (r *rig) expire(t testing.TB, name string) {
+	t.Helper()
+	if _, err := r.store.Pool.Exec(t.Context(), `INSERT INTO segment_mailbox (segment, mailbox, domain, last) VALUES ($1, 'ana@example.test', 'example.test', now() - interval '20 years')`, name); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := r.store.ExpireSegment(t.Context(), name, time.Now(), func() error { return nil }); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+}
+
 func (r *rig) local(t testing.TB) []archive.Segment {
 	t.Helper()
 	s, err := archive.Segments(r.dir)
@@ -174,7 +180,7 @@ func (r *rig) readable(t testing.TB) {
 	}
 }
 
-// shipper makes a job's worker that ships at once and frees at once.
+// shipper makes a shipper that ships at once and frees at once.
 func (r *rig) shipper(t testing.TB) *Shipper {
 	t.Helper()
 	return New(Config{Dir: r.dir, Bucket: r.reader.Bucket, Store: r.store, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: prometheus.NewRegistry()})
@@ -182,7 +188,7 @@ func (r *rig) shipper(t testing.TB) *Shipper {
 
 func work(t testing.TB, s *Shipper) {
 	t.Helper()
-	if err := s.Work(t.Context(), nil); err != nil {
+	if err := s.once(t.Context()); err != nil {
 		t.Errorf("a run: %v", err)
 	}
 }

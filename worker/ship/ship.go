@@ -1,5 +1,6 @@
-// Package ship is the job that sends sealed segments of the archive to the
-// bucket (internal/archive/ship) and frees the local disk.
+// Package ship sends sealed segments of the archive to the
+// bucket (internal/archive/ship) and frees the local disk. Each gateway's
+// worker does this for its own disk.
 //
 // A segment goes through these steps, each of which may be cut off by kill -9
 // at any place and is then done again:
@@ -19,28 +20,23 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/riverqueue/river"
 
 	"understudy/internal/archive"
 	"understudy/internal/archive/ship"
-	"understudy/internal/job"
 	"understudy/internal/store"
 )
 
 const (
-	// Interval is how often the job should run.
-	Interval = time.Minute
-
+	every     = time.Minute
 	timeout   = time.Hour // of one run; what is left then waits for the next
 	firstWait = 30 * time.Second
 	longest   = 15 * time.Minute // between tries at a store that is down
 )
 
-// Store is what the job needs of PostgreSQL.
+// Store is what shipping needs of PostgreSQL.
 type Store interface {
 	SegmentOffsets(ctx context.Context) (map[string]store.Checkpoint, error)
 	Shipments(ctx context.Context) (map[string]store.Shipment, error)
@@ -49,7 +45,7 @@ type Store interface {
 	ForgetShipping(ctx context.Context, segment string) error
 }
 
-// Config of the job.
+// Config of a Shipper.
 type Config struct {
 	Dir       string       // the local archive
 	Bucket    *ship.Bucket // nil: nothing is sent
@@ -60,35 +56,47 @@ type Config struct {
 	Metrics   prometheus.Registerer
 }
 
-// Shipper works jobs of the kind Ship.
+// Shipper ships the segments of one gateway.
 type Shipper struct {
-	river.WorkerDefaults[job.Ship]
 	Config
 
 	metrics *metrics
 	wait    time.Duration // after the first error of the store
 
-	mu        sync.Mutex // held by a run
-	failures  int        // runs in a row that met trouble with the store
-	notBefore time.Time  // the store is left alone until then
+	failures  int       // runs in a row that met trouble with the store
+	notBefore time.Time // the store is left alone until then
 	lastErr   string
+	lastOther string // trouble that was not the store's
 }
 
-// New makes the job's worker.
+// New makes a shipper.
 func New(c Config) *Shipper {
 	return &Shipper{Config: c, metrics: newMetrics(c.Metrics), wait: firstWait}
 }
 
-// Timeout of one run. River may take a run this long for stuck and start
-// another one: that ends at once.
-func (s *Shipper) Timeout(*river.Job[job.Ship]) time.Duration { return timeout }
-
-// Work brings the bucket up to date, as far as the store answers.
-func (s *Shipper) Work(ctx context.Context, _ *river.Job[job.Ship]) error {
-	if !s.mu.TryLock() {
-		return nil
+// Run brings the bucket up to date, now and every minute, until ctx ends.
+func (s *Shipper) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := s.once(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			s.lastOther = ""
+		case err.Error() != s.lastOther:
+			s.lastOther = err.Error()
+			s.Log.Error("segments are not shipped", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(every, max(time.Second, s.After))):
+		}
 	}
-	defer s.mu.Unlock()
+}
+
+// once brings the bucket up to date, as far as the store answers.
+func (s *Shipper) once(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	w, err := s.look(ctx)
 	if err != nil {
 		return err
@@ -108,7 +116,7 @@ func (s *Shipper) Work(ctx context.Context, _ *river.Job[job.Ship]) error {
 var errStore = errors.New("archive bucket does not work")
 
 // judge decides what becomes of a run's error: that of the store is logged
-// once and waited out, others are the job's.
+// once and waited out, others are returned.
 func (s *Shipper) judge(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err // the worker ends, or time is up

@@ -70,7 +70,7 @@ func TestOutage(t *testing.T) {
 		w.wait = time.Millisecond
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := w.Work(t.Context(), nil); err != nil {
+			if err := w.once(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})

@@ -27,10 +27,28 @@ type messages struct {
 
 // run is one pair: the archive, then the loops.
 type run struct {
-	messages, syncs                int
-	stored                         int64 // bytes that the archive wrote
-	archive, loopStored, loopPlain time.Duration
-	longest                        time.Duration // append
+	messages, syncs      int
+	stored               int64 // bytes that the archive wrote
+	archive, loop, plain spent
+	longest              time.Duration // append
+}
+
+// spent is what something took.
+type spent struct{ wall, cpu time.Duration }
+
+// stopwatch begins to measure; what it returns ends.
+func stopwatch() func() spent {
+	begin, cpu := time.Now(), processTime()
+	return func() spent { return spent{time.Since(begin), processTime() - cpu} }
+}
+
+// processTime is the CPU time of this process, system calls included.
+func processTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic("getrusage of oneself: " + err.Error())
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func newMessages(dir string, writers, size int) (*messages, error) {
@@ -88,10 +106,10 @@ func (m *messages) run(dir string, length time.Duration) (r run, err error) {
 	if err := m.archive(&r, filepath.Join(dir, "archive"), length); err != nil {
 		return r, err
 	}
-	if r.loopStored, err = loop(filepath.Join(dir, "stored"), r.syncs, r.stored); err != nil {
+	if r.loop, err = loop(filepath.Join(dir, "stored"), r.syncs, r.stored); err != nil {
 		return r, err
 	}
-	r.loopPlain, err = loop(filepath.Join(dir, "plain"), r.syncs, int64(r.messages)*int64(m.size))
+	r.plain, err = loop(filepath.Join(dir, "plain"), r.syncs, int64(r.messages)*int64(m.size))
 	return r, err
 }
 
@@ -104,7 +122,7 @@ func (m *messages) archive(r *run, dir string, length time.Duration) error {
 	}
 	var mu sync.Mutex
 	var all error
-	begin := time.Now()
+	begin, took := time.Now(), stopwatch()
 	var wg sync.WaitGroup
 	for _, s := range m.spools {
 		wg.Go(func() {
@@ -128,7 +146,7 @@ func (m *messages) archive(r *run, dir string, length time.Duration) error {
 		})
 	}
 	wg.Wait()
-	r.archive = time.Since(begin)
+	r.archive = took()
 	if r.syncs, err = syncs(reg); err != nil {
 		return err
 	}
@@ -150,25 +168,25 @@ func syncs(reg *prometheus.Registry) (int, error) {
 }
 
 // loop writes total bytes in so many batches, each followed by fdatasync.
-func loop(path string, batches int, total int64) (time.Duration, error) {
+func loop(path string, batches int, total int64) (spent, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return 0, err
+		return spent{}, err
 	}
 	defer f.Close()
-	chunk := message(1, 256<<10) // the size of the archive's writes
-	begin := time.Now()
+	chunk := message(1, 256<<10)
+	took := stopwatch()
 	for i := range int64(batches) {
 		for left := total*(i+1)/int64(batches) - total*i/int64(batches); left > 0; {
 			n, err := f.Write(chunk[:min(left, int64(len(chunk)))])
 			if err != nil {
-				return 0, err
+				return spent{}, err
 			}
 			left -= int64(n)
 		}
 		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
-			return 0, err
+			return spent{}, err
 		}
 	}
-	return time.Since(begin), nil
+	return took(), nil
 }

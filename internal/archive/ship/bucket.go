@@ -24,11 +24,14 @@ const (
 	contentType = "application/zstd"
 
 	// What a store must manage before an operation is given up.
-	answerTime = 30 * time.Second
-	slowest    = 256 << 10 // bytes/s
+	answerTime  = 30 * time.Second
+	slowest     = 256 << 10       // bytes/s
+	abandonTime = 5 * time.Second // to drop what a failed upload left; the worker may be about to end
 
 	partBytes   = 8 << 20 // of an upload: S3 wants at least 5 MiB
 	partsAtOnce = 3       // held in memory
+
+	listPage = 1000 // segments of one answer: S3 gives no more
 )
 
 // deadline bounds an operation on n bytes.
@@ -68,6 +71,7 @@ func (b *Bucket) Put(ctx context.Context, segment string, from io.Reader, size i
 	if err := b.clear(k); err != nil {
 		return fmt.Errorf("upload %s: %w", segment, err)
 	}
+	b.abortUploads(ctx, opened, k)
 	w, err := opened.NewWriter(ctx, k, &blob.WriterOptions{ContentType: contentType, BufferSize: partBytes, MaxConcurrency: partsAtOnce})
 	if err != nil {
 		return b.wrap(ctx, "upload", segment, err)
@@ -79,9 +83,11 @@ func (b *Bucket) Put(ctx context.Context, segment string, from io.Reader, size i
 	if err != nil {
 		cancel()
 		w.Close() //nolint:errcheck // given up
+		b.abandon(ctx, opened, k)
 		return b.wrap(context.WithoutCancel(ctx), "upload", segment, err)
 	}
 	if err := w.Close(); err != nil {
+		b.abandon(ctx, opened, k)
 		return b.wrap(ctx, "upload", segment, err)
 	}
 	if err := b.sync(k); err != nil {
@@ -90,8 +96,14 @@ func (b *Bucket) Put(ctx context.Context, segment string, from io.Reader, size i
 	return nil
 }
 
-// clear removes what a killed upload into a directory left behind. (In S3 the
-// bucket's lifecycle does that with parts.)
+// abandon drops the parts of an upload that failed, also when ctx has ended.
+func (b *Bucket) abandon(ctx context.Context, opened *blob.Bucket, k string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+	defer cancel()
+	b.abortUploads(ctx, opened, k)
+}
+
+// clear removes what a killed upload into a directory left behind.
 func (b *Bucket) clear(k string) error {
 	dir := b.directory()
 	if dir == "" {
@@ -208,7 +220,7 @@ func (b *Bucket) Segments(ctx context.Context) ([]archive.Segment, error) {
 func (b *Bucket) page(ctx context.Context, opened *blob.Bucket, token []byte) ([]*blob.ListObject, []byte, error) {
 	ctx, cancel := deadline(ctx, 0)
 	defer cancel()
-	page, next, err := opened.ListPage(ctx, token, 1000, nil)
+	page, next, err := opened.ListPage(ctx, token, listPage, nil)
 	return page, next, b.wrap(ctx, "list", "segments", err)
 }
 

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"filippo.io/age"
+
 	"understudy/internal/archive"
 )
 
@@ -21,8 +23,9 @@ const inMemory = 1 << 20
 // Reader reads an archive wherever its segments are: in Dir first, else in
 // Bucket. Bucket is nil where nothing is shipped.
 type Reader struct {
-	Dir    string
-	Bucket *Bucket
+	Dir        string
+	Bucket     *Bucket
+	Identities []age.Identity // for encrypted records; without them those are archive.ErrEncrypted
 }
 
 // Segment is one segment of the whole archive.
@@ -65,7 +68,7 @@ func (r Reader) Segments(ctx context.Context) ([]Segment, error) {
 // that is in the bucket is read as a stream while it is read forward; ctx is
 // for all of that.
 func (r Reader) OpenSegment(ctx context.Context, name string) (*archive.SegmentReader, error) {
-	s, err := archive.OpenSegment(r.Dir, name)
+	s, err := archive.OpenSegment(r.Dir, name, r.Identities...)
 	if r.Bucket == nil || !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
@@ -73,18 +76,18 @@ func (r Reader) OpenSegment(ctx context.Context, name string) (*archive.SegmentR
 	if err != nil {
 		return nil, err
 	}
-	return archive.NewSegmentReader(name, src, src.size)
+	return archive.NewSegmentReader(name, src, src.size, r.Identities...)
 }
 
 // ReadRecord opens one record; Close it. The error is archive.ErrDamaged when
 // it does not verify, fs.ErrNotExist when its segment is gone. When the local
 // copy is damaged the bucket's is used.
 func (r Reader) ReadRecord(ctx context.Context, ref archive.Ref) (*archive.Record, error) {
-	rec, err := archive.ReadRecord(r.Dir, ref)
+	rec, err := archive.ReadRecord(r.Dir, ref, r.Identities...)
 	if r.Bucket == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, archive.ErrDamaged) {
 		return rec, err
 	}
-	there, e := r.Bucket.readRecord(ctx, ref)
+	there, e := r.Bucket.readRecord(ctx, ref, r.Identities)
 	switch {
 	case e == nil:
 		return there, nil
@@ -95,7 +98,7 @@ func (r Reader) ReadRecord(ctx context.Context, ref archive.Ref) (*archive.Recor
 }
 
 // readRecord asks for exactly the bytes of the record.
-func (b *Bucket) readRecord(ctx context.Context, ref archive.Ref) (*archive.Record, error) {
+func (b *Bucket) readRecord(ctx context.Context, ref archive.Ref, keys []age.Identity) (*archive.Record, error) {
 	if err := ref.Validate(); err != nil {
 		return nil, err
 	}
@@ -114,7 +117,7 @@ func (b *Bucket) readRecord(ctx context.Context, ref archive.Ref) (*archive.Reco
 	if err != nil {
 		return nil, b.wrap(ctx, "read record of", ref.Segment, err)
 	}
-	return archive.ReadRecordFrom(src, ref)
+	return archive.ReadRecordFrom(src, ref, keys...)
 }
 
 // part is a piece of a segment that answers to its offsets in the segment.

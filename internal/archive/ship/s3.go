@@ -95,6 +95,26 @@ func openS3(ctx context.Context, u *url.URL, credentialsFile string) (*blob.Buck
 	return opened, nil
 }
 
+// abortUploads has an S3 store drop the parts of unfinished uploads of an
+// object: nobody else uploads it, and a list of objects never shows them.
+// Where the store refuses or does not know that, its lifecycle rule is left.
+func (b *Bucket) abortUploads(ctx context.Context, opened *blob.Bucket, k string) {
+	var client *s3.Client
+	if !opened.As(&client) {
+		return
+	}
+	bucket, name := aws.String(b.url.Host), aws.String(clean(b.url.Path)+k)
+	list, err := client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: bucket, Prefix: name})
+	if err != nil {
+		return
+	}
+	for _, u := range list.Uploads {
+		if aws.ToString(u.Key) == *name {
+			client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: bucket, Key: name, UploadId: u.UploadId}) //nolint:errcheck // as above
+		}
+	}
+}
+
 // readCredentials reads the default profile of a file as ~/.aws/credentials
 // (https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html).
 // Its errors never show what is in the file.

@@ -143,7 +143,14 @@ func (s *Server) Bucket(tb testing.TB) *Store {
 	if _, err := client.CreateBucket(tb.Context(), &s3.CreateBucketInput{Bucket: aws.String(name)}); err != nil {
 		tb.Fatal(err)
 	}
-	return &Store{Directory: filepath.Join(s.dir, name), Stop: func() error { s.Kill(); return nil }, Start: s.Restart,
+	uploads := func() int {
+		list, err := client.ListMultipartUploads(context.WithoutCancel(tb.Context()), &s3.ListMultipartUploadsInput{Bucket: aws.String(name)})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return len(list.Uploads)
+	}
+	return &Store{Directory: filepath.Join(s.dir, name), Uploads: uploads, Stop: func() error { s.Kill(); return nil }, Start: s.Restart,
 		Config: ship.Config{URL: "s3://" + name + "?endpoint=http://" + s.Address,
 			CredentialsFile: Credentials(tb, s.AccessKey, s.SecretKey)}}
 }
@@ -162,10 +169,14 @@ func Credentials(tb testing.TB, access, secret string) string {
 // Store is an empty bucket of any kind.
 type Store struct {
 	Config    ship.Config
-	Directory string // where its objects are files, by their keys
+	Directory string     // where its objects are files, by their keys
+	Uploads   func() int // how many are unfinished in the S3 server; nil for a directory
 	Stop      func() error
 	Start     func(tb testing.TB)
 }
+
+// Name is the bucket's.
+func (s *Store) Name() string { return filepath.Base(s.Directory) }
 
 // Directory makes a bucket that is a directory. Stopped, it is not there.
 func Directory(tb testing.TB) *Store {

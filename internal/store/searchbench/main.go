@@ -1,48 +1,66 @@
-// Command searchbench measures how long searches take: it fills an empty
-// database with generated messages and times typical queries of users and
-// admins.
+// Command searchbench measures how long searches take, and how that grows with
+// the archive: it fills databases with generated messages of 90 days and times
+// typical queries of users and admins, in turns.
 //
-//	go run ./internal/store/searchbench -messages 1000000 -postgres postgres://understudy@127.0.0.1:5432/bench
+//	go run ./internal/store/searchbench
+//	go run ./internal/store/searchbench -messages 1000000 -postgres postgres://postgres@127.0.0.1:5432/postgres
 //
-// The role must own the database (and may be a superuser); with -keep an index
-// that is already there is used as it is.
+// It starts a PostgreSQL of its own, or uses one that it may make databases
+// in; with -keep they stay there, and those that are there are used as they are.
 package main
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"strings"
-	"time"
+	"syscall"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"understudy/internal/store"
+	"understudy/internal/bench"
+	"understudy/internal/pgtest"
 )
 
 type options struct {
-	messages, rounds int
-	postgres         string
-	json, keep       bool
+	messages   []int
+	rounds     int
+	postgres   string
+	json, keep bool
 }
 
+const (
+	p95Goal   = 25  // ms, at a million messages
+	ratioGoal = 1.5 // of p95 at a million to p95 at a hundred thousand
+)
+
 func main() {
-	var o options
-	flag.IntVar(&o.messages, "messages", 100_000, "messages to generate")
+	o := options{messages: []int{100_000, 1_000_000}}
+	flag.Func("messages", "messages of each archive to measure (default 100000,1000000)", func(text string) error {
+		o.messages = nil
+		for part := range strings.SplitSeq(text, ",") {
+			n, err := strconv.Atoi(part)
+			if err != nil || n < 1000 {
+				return fmt.Errorf("%s is not a number from 1000 on", part)
+			}
+			o.messages = append(o.messages, n)
+		}
+		return nil
+	})
 	flag.IntVar(&o.rounds, "rounds", 40, "times that each query runs, each time with other words")
-	flag.StringVar(&o.postgres, "postgres", "", "URL of an empty database")
-	flag.BoolVar(&o.json, "json", false, "print JSON")
-	flag.BoolVar(&o.keep, "keep", false, "use the messages that are there")
+	flag.StringVar(&o.postgres, "postgres", "", "URL of a server, as a role that may make databases; empty: starts one")
+	flag.BoolVar(&o.json, "json", false, "print JSON, an object a line")
+	flag.BoolVar(&o.keep, "keep", false, "keep the databases, and use those that are there")
 	flag.Parse()
-	if o.postgres == "" || o.messages < 1000 || flag.NArg() > 0 {
+	if o.rounds < 1 || flag.NArg() > 0 || o.keep && o.postgres == "" {
 		flag.Usage()
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "searchbench:", err)
@@ -50,111 +68,75 @@ func main() {
 	}
 }
 
-// report is what is printed.
-type report struct {
-	Messages   int      `json:"messages"`
-	TextBytes  int64    `json:"text_bytes"`  // of the generated bodies
-	IndexBytes int64    `json:"index_bytes"` // of all tables of the index
-	Queries    []result `json:"queries"`
-	P50        float64  `json:"p50_ms"` // of all runs of all queries
-	P95        float64  `json:"p95_ms"`
-}
-
 func run(ctx context.Context, o options) error {
-	cfg, err := pgxpool.ParseConfig(o.postgres)
-	if err != nil {
+	if o.postgres == "" {
+		cluster, err := pgtest.Start()
+		if err != nil {
+			return err
+		}
+		defer cluster.Remove()
+		o.postgres = cluster.URL("postgres", "postgres")
+	}
+	var archives []*archive
+	for _, n := range o.messages {
+		a, err := open(ctx, o, n)
+		if err != nil {
+			return err
+		}
+		defer a.close(context.WithoutCancel(ctx), o.keep)
+		archives = append(archives, a)
+	}
+	if err := measure(ctx, archives, o.rounds); err != nil {
 		return err
 	}
-	if !o.keep {
-		if _, err := store.Migrate(ctx, cfg); err != nil {
+	return report(os.Stdout, archives, o.json)
+}
+
+// report prints the figures of all archives; ratios are those of the last to
+// the first.
+func report(w io.Writer, archives []*archive, asJSON bool) error {
+	var all []bench.Result
+	add := func(a *archive, metric string, value float64, unit string) *bench.Result {
+		all = append(all, bench.Result{Bench: "search", Case: fmt.Sprintf("%d messages", a.messages), Metric: metric, Value: value, Unit: unit})
+		return &all[len(all)-1]
+	}
+	for _, a := range archives {
+		for i, q := range typical {
+			add(a, "p50, "+q.String(), quantile(a.times[i], .5), "ms")
+			add(a, "p95, "+q.String(), quantile(a.times[i], .95), "ms")
+		}
+		add(a, "p50 of all", quantile(slices.Concat(a.times...), .5), "ms")
+		if r := add(a, "p95 of all", quantile(slices.Concat(a.times...), .95), "ms"); a.messages >= 1_000_000 {
+			*r = r.AtMost(p95Goal)
+		}
+		if work := slices.Concat(a.work...); len(work) > 0 {
+			for i, q := range typical {
+				add(a, "p95 of processor time, "+q.String(), quantile(a.work[i], .95), "ms")
+			}
+			add(a, "p50 of processor time of all", quantile(work, .5), "ms")
+			add(a, "p95 of processor time of all", quantile(work, .95), "ms")
+		}
+		add(a, "index, bytes of a message", float64(a.indexBytes)/float64(a.messages), "B")
+		if a.textBytes > 0 {
+			add(a, "index, bytes for a byte of text", float64(a.indexBytes)/float64(a.textBytes), "")
+			add(a, "messages/s indexed", float64(a.messages)/a.took.Seconds(), "")
+		}
+	}
+	if first, last := archives[0], archives[len(archives)-1]; first != last {
+		r := add(last, fmt.Sprintf("p95 of all, ratio to %d messages", first.messages), quantile(slices.Concat(last.times...), .95)/quantile(slices.Concat(first.times...), .95), "")
+		*r = r.AtMost(ratioGoal)
+	}
+	enc := json.NewEncoder(w)
+	for _, r := range all {
+		var err error
+		if asJSON {
+			err = enc.Encode(r)
+		} else {
+			_, err = fmt.Fprintf(w, "%-17s %-60s %9.2f %-3s %s\n", r.Case, r.Metric, r.Value, r.Unit, r.Goal)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	s, err := store.New(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	g := newGenerator(o.messages)
-	r := report{Messages: o.messages}
-	if !o.keep {
-		if r.TextBytes, err = fill(ctx, s, g); err != nil {
-			return err
-		}
-	}
-	if r.Queries, r.P50, r.P95, err = measure(ctx, s, g, o.rounds); err != nil {
-		return err
-	}
-	err = s.Pool.QueryRow(ctx, `SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent IN ('message'::regclass, 'message_mailbox'::regclass)`).
-		Scan(&r.IndexBytes)
-	if err != nil {
-		return err
-	}
-	return r.print(o.json)
-}
-
-// fill loads the messages, and makes the word index when they are there: only
-// the speed of searches is measured here.
-func fill(ctx context.Context, s *store.Store, g *generator) (text int64, err error) {
-	var n int
-	if err := s.Pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM message LIMIT 1) x`).Scan(&n); err != nil || n > 0 {
-		return 0, errors.Join(err, errors.New("the database is not empty (-keep uses what is there)"))
-	}
-	sql := func(statements ...string) error {
-		for _, x := range statements {
-			conn, err := s.Pool.Acquire(ctx)
-			if err != nil {
-				return err
-			}
-			_, err = conn.Exec(ctx, "SET statement_timeout = 0")
-			if err == nil {
-				_, err = conn.Exec(ctx, x)
-			}
-			conn.Release()
-			if err != nil {
-				return fmt.Errorf("%s: %w", x, err)
-			}
-		}
-		return nil
-	}
-	var definition string
-	if err := s.Pool.QueryRow(ctx, `SELECT pg_get_indexdef('message_tsv_idx'::regclass)`).Scan(&definition); err != nil {
-		return 0, err
-	}
-	if err := sql("DROP INDEX message_tsv_idx"); err != nil {
-		return 0, err
-	}
-	begin := time.Now()
-	const batch = 2000
-	for at := 0; at < g.messages; {
-		messages := g.batch(at, min(batch, g.messages-at))
-		for i := range messages {
-			text += int64(len(messages[i].Text))
-		}
-		at += len(messages)
-		b := store.IndexBatch{Segment: fmt.Sprintf("generated-%09d", at), To: 1, Sealed: true, Messages: messages}
-		if err := s.IndexBatch(ctx, b); err != nil {
-			return 0, err
-		}
-		if at%(50*batch) == 0 {
-			fmt.Fprintf(os.Stderr, "%d of %d messages, %.0f/s\n", at, g.messages, float64(at)/time.Since(begin).Seconds())
-		}
-	}
-	fmt.Fprintln(os.Stderr, "making the word index")
-	return text, sql(strings.Replace(definition, " ON ONLY ", " ON ", 1), "VACUUM ANALYZE message", "VACUUM ANALYZE message_mailbox", "CHECKPOINT")
-}
-
-func (r *report) print(asJSON bool) error {
-	if asJSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r)
-	}
-	fmt.Printf("%-44s %8s %9s %9s %9s\n", "query", "found", "p50 ms", "p95 ms", "max ms")
-	for _, q := range r.Queries {
-		fmt.Printf("%-44s %8.1f %9.2f %9.2f %9.2f\n", q.Name, q.Found, q.P50, q.P95, q.Max)
-	}
-	fmt.Printf("%-44s %8s %9.2f %9.2f\n", fmt.Sprintf("all, %d messages", r.Messages), "", r.P50, r.P95)
-	fmt.Printf("index: %.0f MB, %.2f bytes for a byte of text\n", float64(r.IndexBytes)/1e6, float64(r.IndexBytes)/max(1, float64(r.TextBytes)))
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 
 // typical are the queries that are timed. In them COMMON, MIDDLE, RARE and
 // ONCE stand for words by how common they are, SENDER for an address.
-var typical = []struct{ who, text string }{
+var typical = []kind{
 	{"user", ""},
 	{"user", "COMMON"},
 	{"user", "MIDDLE"},
@@ -43,47 +43,49 @@ var typical = []struct{ who, text string }{
 	{"operator", `subject:"COMMON COMMON2"`},
 }
 
-// result is how long one query took.
-type result struct {
-	Name  string  `json:"name"`
-	Found float64 `json:"found"` // messages of the first page, on average
-	P50   float64 `json:"p50_ms"`
-	P95   float64 `json:"p95_ms"`
-	Max   float64 `json:"max_ms"`
-}
+// kind of a query, and who asks it.
+type kind struct{ who, text string }
 
-func measure(ctx context.Context, s *store.Store, g *generator, rounds int) (out []result, p50, p95 float64, err error) {
-	times := make([][]float64, len(typical))
-	found := make([]int, len(typical))
-	for round := range rounds + 2 { // two to warm up
+func (k kind) String() string { return strings.TrimSpace(k.who + ": " + k.text) }
+
+// warmUp is how often each query runs before it is timed: a connection plans its
+// statements once.
+const warmUp = 5
+
+// measure times the queries, on one archive after the other.
+func measure(ctx context.Context, archives []*archive, rounds int) error {
+	for _, a := range archives {
+		a.times, a.work = make([][]float64, len(typical)), make([][]float64, len(typical))
+	}
+	for round := range rounds + warmUp {
 		for i, q := range typical {
-			f, err := g.filter(q.who, q.text)
-			if err != nil {
-				return nil, 0, 0, err
-			}
-			begin := time.Now()
-			rows, _, err := s.SearchMessages(ctx, f)
-			if err != nil {
-				return nil, 0, 0, fmt.Errorf("%s %s: %w", q.who, q.text, err)
-			}
-			if round >= 2 {
-				times[i] = append(times[i], float64(time.Since(begin).Microseconds())/1000)
-				found[i] += len(rows)
+			for _, a := range archives {
+				f, err := a.generator.filter(q.who, q.text)
+				if err != nil {
+					return err
+				}
+				worked, ok := a.cpu(ctx)
+				begin := time.Now()
+				if _, _, err := a.store.SearchMessages(ctx, f); err != nil {
+					return fmt.Errorf("%s: %w", q, err)
+				}
+				took := time.Since(begin)
+				if done, still := a.cpu(ctx); ok && still && round >= warmUp {
+					a.work[i] = append(a.work[i], float64((done-worked).Microseconds())/1000)
+				}
+				if round >= warmUp {
+					a.times[i] = append(a.times[i], float64(took.Microseconds())/1000)
+				}
 			}
 		}
 	}
-	var all []float64
-	for i, q := range typical {
-		slices.Sort(times[i])
-		all = append(all, times[i]...)
-		out = append(out, result{Name: strings.TrimSpace(q.who + ": " + q.text), Found: float64(found[i]) / float64(rounds),
-			P50: quantile(times[i], .5), P95: quantile(times[i], .95), Max: times[i][len(times[i])-1]})
-	}
-	slices.Sort(all)
-	return out, quantile(all, .5), quantile(all, .95), nil
+	return nil
 }
 
-func quantile(sorted []float64, q float64) float64 { return sorted[int(q*float64(len(sorted)-1)+.5)] }
+func quantile(values []float64, q float64) float64 {
+	v := slices.Sorted(slices.Values(values))
+	return v[int(q*float64(len(v)-1)+.5)]
+}
 
 // filter makes a query of new words.
 func (g *generator) filter(who, text string) (f store.MessageFilter, err error) {

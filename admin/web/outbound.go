@@ -1,0 +1,153 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"understudy/internal/directory"
+	"understudy/internal/store"
+)
+
+// outboundPage is who may send as a domain, and how much.
+type outboundPage struct {
+	page
+	Domain   *store.Domain
+	Accounts []store.OutboundAccount
+	Limits   directory.SendLimit
+	Name     string // that was typed
+}
+
+func (s *Site) outboundOf(r *http.Request, u *user, d *store.Domain) (outboundPage, error) {
+	v := outboundPage{page: s.domainPage(r, u, d, "outbound"), Domain: d}
+	var err error
+	if v.Accounts, err = s.Store.OutboundAccounts(r.Context(), u.viewer(), d.Name); err != nil {
+		return v, err
+	}
+	v.Limits, err = s.Store.SendLimits(r.Context(), d.Name)
+	return v, err
+}
+
+func (s *Site) outbound(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
+	v, err := s.outboundOf(r, u, d)
+	if err != nil {
+		return err
+	}
+	return render(w, r, http.StatusOK, outboundView(v))
+}
+
+// outboundAgain shows the page with what was refused.
+func (s *Site) outboundAgain(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain, name string, problem error) error {
+	if !refused(problem) {
+		return problem
+	}
+	v, err := s.outboundOf(r, u, d)
+	if err != nil {
+		return err
+	}
+	v.Name, v.Problem = name, plain(problem)
+	return render(w, r, http.StatusUnprocessableEntity, outboundView(v))
+}
+
+// outboundAdd adds an account of this domain and shows its password once.
+func (s *Site) outboundAdd(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
+	if err := r.ParseForm(); err != nil {
+		return badForm(err)
+	}
+	name := strings.TrimSpace(r.PostFormValue("name"))
+	plainText, hash, err := s.newPassword()
+	if err == nil {
+		err = s.Store.AddOutboundAccount(r.Context(), store.NewOutboundAccount{Name: name, Domains: []string{d.Name}, Hash: hash})
+	}
+	if err != nil {
+		return s.outboundAgain(w, r, u, d, name, err)
+	}
+	s.Log.Info("outbound account added", "account", name, "domain", d.Name, "login", u.Name)
+	return render(w, r, http.StatusOK, outboundPasswordView(s.domainPage(r, u, d, "outbound"), name, plainText))
+}
+
+// ownAccount finds the account of a form. One that sends for domains which
+// the user may not see is not the user's to change.
+func (s *Site) ownAccount(r *http.Request, u *user, d *store.Domain) (*store.OutboundAccount, error) {
+	if err := r.ParseForm(); err != nil {
+		return nil, badForm(err)
+	}
+	all, err := s.Store.OutboundAccounts(r.Context(), u.viewer(), d.Name)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Name == r.PostFormValue("name") {
+			if !all[i].Mine {
+				return nil, errForbidden
+			}
+			return &all[i], nil
+		}
+	}
+	return nil, store.ErrNotFound
+}
+
+func (s *Site) outboundPassword(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
+	x, err := s.ownAccount(r, u, d)
+	if err != nil {
+		return err
+	}
+	plainText, hash, err := s.newPassword()
+	if err == nil {
+		err = s.Store.SetOutboundAccount(r.Context(), x.Name, store.OutboundChange{Hash: &hash})
+	}
+	if err != nil {
+		return err
+	}
+	s.Log.Info("outbound account's password changed", "account", x.Name, "login", u.Name)
+	return render(w, r, http.StatusOK, outboundPasswordView(s.domainPage(r, u, d, "outbound"), x.Name, plainText))
+}
+
+func (s *Site) outboundRemove(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
+	x, err := s.ownAccount(r, u, d)
+	if err != nil {
+		return err
+	}
+	if err := s.Store.RemoveOutboundAccount(r.Context(), x.Name); err != nil {
+		return err
+	}
+	s.Log.Info("outbound account removed", "account", x.Name, "login", u.Name)
+	return s.done(w, r, domainPath(d.Name)+"/outbound", x.Name+" is removed.")
+}
+
+// outboundLimits: limits are the operator's, who answers for what this host
+// sends.
+func (s *Site) outboundLimits(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
+	if !u.operator() {
+		return errForbidden
+	}
+	if err := r.ParseForm(); err != nil {
+		return badForm(err)
+	}
+	var l directory.SendLimit
+	for field, to := range map[string]*int{"mailbox_hour": &l.MailboxPerHour, "mailbox_day": &l.MailboxPerDay,
+		"network_hour": &l.NetworkPerHour, "network_day": &l.NetworkPerDay} {
+		typed := strings.TrimSpace(r.PostFormValue(field))
+		if typed == "" {
+			continue
+		}
+		n, err := strconv.Atoi(typed)
+		if err != nil || n < 0 || n > 1e9 {
+			return s.outboundAgain(w, r, u, d, "", invalid("%.40q is no number of recipients", typed))
+		}
+		*to = n
+	}
+	if err := s.Store.SetSendLimits(r.Context(), d.Name, l); err != nil {
+		return err
+	}
+	s.Log.Info("limits of sending changed", "domain", d.Name, "login", u.Name)
+	return s.done(w, r, domainPath(d.Name)+"/outbound", "Saved. The mail services know it within a second.")
+}
+
+// number is a limit in a form: the default is an empty field.
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}

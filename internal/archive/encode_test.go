@@ -1,0 +1,103 @@
+package archive
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// TestEncode: compressed or kept as it is, in memory or partly in a file, a
+// payload is what any decompressor reads as the entry.
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	text := bytes.Repeat([]byte("The quick brown fox jumps over the lazy dog.\r\n"), 9_000)
+	for _, busy := range []bool{false, true} {
+		for _, body := range [][]byte{nil, text[:100], text, randomBytes(1, chunkSize), randomBytes(2, frameSize), randomBytes(3, 3*frameSize+1), randomBytes(4, payloadShare+frameSize)} {
+			t.Run(fmt.Sprintf("%d bytes, busy %v", len(body), busy), func(t *testing.T) {
+				t.Parallel()
+				checkEncode(t, body, busy)
+			})
+		}
+	}
+}
+
+func checkEncode(t *testing.T, body []byte, busy bool) {
+	c, err := newCompressor(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if busy {
+		c.work.Add(compressAhead + 1)
+	}
+	e := testEnvelope(1)
+	p, h, err := c.encode(t.Context(), e, spoolOf(t, body), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "payload")
+	if err := os.WriteFile(file, bytesOf(t, p), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	packed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := entryHead(e, int64(len(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append(append(head, body...), zeros[:-len(body)&(tarBlock-1)]...)
+	d, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderMaxWindow(frameSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if got, err := io.ReadAll(d); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes decompress to %d, want %d: %v", len(packed), len(got), len(want), err)
+	}
+	if int64(len(packed)) != h.payload || int64(len(want)) != h.plain || crcOf(packed) != h.crc {
+		t.Errorf("header %+v for %d bytes of %d", h, len(packed), len(want))
+	}
+	if busy != (len(packed) > len(want)) && len(body) < chunkSize && len(body) > 0 {
+		t.Errorf("%d bytes became %d", len(want), len(packed))
+	}
+	if out, err := exec.Command("zstd", "-tq", file).CombinedOutput(); err != nil {
+		t.Errorf("zstd -t: %v %s", err, out)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if !c.memory.TryAcquire(payloadMemory) {
+		t.Error("a closed payload keeps memory")
+	}
+}
+
+// bytesOf reads a payload as a segment would write it.
+func bytesOf(t *testing.T, p *payload) []byte {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	out := gather{file: f, parts: append([][]byte{}, p.memory...)}
+	if p.rest != nil {
+		err = out.copy(p.rest.reader(), p.rest.Size())
+	} else {
+		err = out.flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
