@@ -1,0 +1,161 @@
+// Package relaypath measures how many messages a second pass through Postfix
+// to a domain's primary: with policyd, the archiving milter and relay-auto, by
+// the same Postfix with nothing of ours, and by stock archiving with
+// always_bcc into a maildir. The three take turns.
+package relaypath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"understudy/internal/bench"
+	"understudy/internal/bench/rig"
+	"understudy/internal/stack"
+)
+
+// clients send at once.
+const clients = 20
+
+// way is one of the three.
+type way struct {
+	name string
+	smtp string    // where Postfix listens
+	took []float64 // seconds, in each round
+}
+
+// Run measures messages of 5 KB and of 100 KB.
+func Run(ctx context.Context, e *bench.Env) (err error) {
+	g, err := rig.StartGateway(ctx, e, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.Close(ctx)) }()
+	bare, err := startStock(ctx, e, g, "bare", false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bare.stop()) }()
+	bcc, err := startStock(ctx, e, g, "bcc", true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bcc.stop()) }()
+	for _, size := range []struct{ bytes, messages int }{{5_000, e.Size(1500, 20)}, {100_000, e.Size(500, 20)}} {
+		ways := []*way{{name: "everything on", smtp: g.Info.SMTP}, {name: "bare Postfix", smtp: bare.smtp}, {name: "always_bcc", smtp: bcc.smtp}}
+		if err := measure(ctx, e, g, ways, size.bytes, size.messages); err != nil {
+			return err
+		}
+	}
+	return withIndexing(ctx, e, g)
+}
+
+// measure lets the ways take turns.
+func measure(ctx context.Context, e *bench.Env, g *rig.Gateway, ways []*way, size, messages int) error {
+	for _, w := range ways { // a first time, for processes and caches
+		if _, err := relay(ctx, g.Sink, w.smtp, size, clients); err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+	}
+	before, err := ours(g)
+	if err != nil {
+		return err
+	}
+	rounds := e.Size(5, 1)
+	for round := range rounds {
+		for _, w := range ways {
+			took, err := relay(ctx, g.Sink, w.smtp, size, messages)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			w.took = append(w.took, took.Seconds())
+			e.Say("%d KB, round %d: %s %.0f messages/s", size/1000, round+1, w.name, float64(messages)/took.Seconds())
+		}
+	}
+	after, err := ours(g)
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("%d KB, %d connections", size/1000, clients)
+	for i, c := range services {
+		e.Report.Add(e.Result(name, string(c)+"'s CPU time", (after[i]-before[i]).Seconds()*1e6/float64(messages*rounds), "µs/message"))
+	}
+	for _, w := range ways {
+		e.Report.Add(e.Result(name, w.name, float64(messages)/bench.Median(w.took), "messages/s"))
+	}
+	// The ratio of each round, whose runs were minutes apart at most, not of the medians.
+	e.Report.Add(e.Result(name, "everything on : bare", ratio(ways[1], ways[0]), "").AtLeast(0.9))
+	e.Report.Add(e.Result(name, "everything on : always_bcc", ratio(ways[2], ways[0]), ""))
+	return nil
+}
+
+// services are ours that every message passes.
+var services = [...]stack.Component{stack.Milter, stack.Policyd}
+
+// ours is how long each has computed.
+func ours(g *rig.Gateway) (out [len(services)]time.Duration, err error) {
+	for i, c := range services {
+		pid, err := g.PID(c)
+		if err != nil {
+			return out, err
+		}
+		if out[i], err = rig.CPUOf(pid); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func ratio(a, b *way) float64 {
+	var rounds []float64
+	for i := range a.took {
+		rounds = append(rounds, a.took[i]/b.took[i])
+	}
+	return bench.Median(rounds)
+}
+
+// relay sends messages and waits until the sink has them all.
+func relay(ctx context.Context, sink *rig.Sink, smtp string, size, messages int) (time.Duration, error) {
+	before, err := sink.Count()
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	cmd := exec.CommandContext(ctx, "/usr/sbin/smtp-source", "-s", strconv.Itoa(clients), "-m", strconv.Itoa(messages), "-l", strconv.Itoa(size),
+		"-f", "a@example.org", "-t", "ana@"+stack.Domain, smtp)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("smtp-source: %w: %s", err, out)
+	}
+	if err := sink.Reached(ctx, before+messages, 5*time.Minute); err != nil {
+		return 0, err
+	}
+	return time.Since(begin), nil
+}
+
+// withIndexing measures once more with the worker indexing what is archived,
+// which it may as well do later.
+func withIndexing(ctx context.Context, e *bench.Env, g *rig.Gateway) error {
+	worker, err := rig.Start(e.Dir+"/worker.log", g.Info.Bin+"/understudy-worker", "-config", g.Dir()+"/etc/worker.yml")
+	if err != nil {
+		return err
+	}
+	defer worker.Stop() //nolint:errcheck // the stack's directory goes next
+	const size = 5_000
+	messages := e.Size(1500, 20)
+	var rates []float64
+	for range e.Size(3, 1) {
+		took, err := relay(ctx, g.Sink, g.Info.SMTP, size, messages)
+		if err != nil {
+			return errors.Join(err, worker.Ended())
+		}
+		rates = append(rates, float64(messages)/took.Seconds())
+	}
+	if err := worker.Ended(); err != nil {
+		return err
+	}
+	e.Report.Add(e.Result(fmt.Sprintf("%d KB, %d connections", size/1000, clients), "everything on, and the worker indexing on the same CPUs", bench.Median(rates), "messages/s"))
+	return nil
+}
