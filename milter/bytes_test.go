@@ -142,7 +142,7 @@ func TestByteExact(t *testing.T) {
 	s.start(t)
 	messages := corpus(t)
 	maps.Copy(messages, nasty())
-	want, accepted := sendAll(t, p, messages), 0
+	want, known, equal := sendAll(t, p, messages), 0, 0
 	got := readArchive(t, s.archive)
 	for _, a := range got {
 		name, ok := want[a.Sender]
@@ -150,14 +150,18 @@ func TestByteExact(t *testing.T) {
 			t.Errorf("archived but not sent: %s", a.Sender)
 			continue
 		}
-		accepted++
+		known++
 		if expected := asPostfixSees(messages[name]); a.body != expected {
 			t.Errorf("%s: archived with other bytes, first difference:\n%s", name, firstDifference(expected, a.body))
+		} else {
+			equal++
 		}
 	}
-	if accepted != len(want) || len(got) != len(messages) {
-		t.Errorf("sent %d = accepted %d = archived %d does not hold", len(messages), len(want), len(got))
+	sum := fmt.Sprintf("sent %d = accepted %d = archived %d = equal %d", len(messages), len(want), len(got), equal)
+	if known != len(want) || len(got) != len(messages) || len(want) != len(messages) || equal != len(messages) {
+		t.Error(sum + " does not hold")
 	}
+	t.Log(sum)
 	checkDelivered(t, p, got)
 }
 
