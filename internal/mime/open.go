@@ -53,10 +53,13 @@ type Part struct {
 }
 
 // Opener takes messages apart, several at once as far as memory allows.
-type Opener struct{ memory *semaphore.Weighted }
+type Opener struct {
+	memory  *semaphore.Weighted
+	timeout time.Duration // of taking one apart
+}
 
 // NewOpener returns an Opener.
-func NewOpener() *Opener { return &Opener{memory: semaphore.NewWeighted(openMemory)} }
+func NewOpener() *Opener { return &Opener{semaphore.NewWeighted(openMemory), openTimeout} }
 
 // Open takes apart a message of size bytes. With an error that is not ErrBusy
 // there is still all that could be read.
@@ -108,19 +111,19 @@ func (o *Opener) open(ctx context.Context, body io.Reader, size int64, keep limi
 		m   *Message
 		err error
 	}
-	done, deadline := make(chan result, 1), time.Now().Add(openTimeout)
+	done, deadline := make(chan result, 1), time.Now().Add(o.timeout)
 	go func() {
 		defer o.memory.Release(weight)
 		m, err := takeApart(data, deadline)
 		done <- result{m, err}
 	}()
-	timer := time.NewTimer(openTimeout)
+	timer := time.NewTimer(o.timeout)
 	defer timer.Stop()
 	select {
 	case r := <-done:
 		return r.m, changed, errors.Join(readErr, r.err)
 	case <-timer.C:
-		return letterhead(data), changed, errors.Join(readErr, fmt.Errorf("open message: not done in %v", openTimeout))
+		return letterhead(data), changed, errors.Join(readErr, fmt.Errorf("open message: not done in %v", o.timeout))
 	}
 }
 

@@ -13,9 +13,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// patientOpener has time on a busy machine, too.
+func patientOpener() *Opener {
+	o := NewOpener()
+	o.timeout = time.Minute
+	return o
+}
+
 func opened(t *testing.T, in string) *Message {
 	t.Helper()
-	m, err := NewOpener().Open(t.Context(), strings.NewReader(in), int64(len(in)))
+	m, err := patientOpener().Open(t.Context(), strings.NewReader(in), int64(len(in)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,10 +71,13 @@ func TestPartIsExact(t *testing.T) {
 	t.Parallel()
 	content := strings.Repeat("line of a file\r\n", 3_000_000/16)
 	in := "Content-Type: multipart/mixed; boundary=X\r\n\r\n--X\r\n\r\ntext\r\n--X\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\n" + content + "\r\n--X--\r\n"
-	o := NewOpener()
+	o := patientOpener()
 	p, err := o.Part(t.Context(), strings.NewReader(in), int64(len(in)), 0)
-	if err != nil || string(p.Content) != content || p.Name != "a.txt" {
-		t.Errorf("%v, part %d bytes, want %d", err, len(p.Content), len(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(p.Content) != content || p.Name != "a.txt" {
+		t.Errorf("part %s of %d bytes, want %d", p.Name, len(p.Content), len(content))
 	}
 	if _, err := o.Part(t.Context(), strings.NewReader(in), int64(len(in)), 1); !errors.Is(err, ErrNoPart) {
 		t.Errorf("part 1: %v", err)
@@ -85,7 +95,7 @@ func TestPartIsExact(t *testing.T) {
 func TestOpenLarge(t *testing.T) {
 	t.Parallel()
 	in := strings.Replace(alternatives, "1,2\r\n", strings.Repeat(strings.Repeat("x", 70)+"\r\n", 40<<20/72), 1)
-	m, err := NewOpener().Open(t.Context(), strings.NewReader(in), int64(len(in)))
+	m, err := patientOpener().Open(t.Context(), strings.NewReader(in), int64(len(in)))
 	if err != nil || !m.Partial || len(m.Parts) != 3 || m.Parts[1].Size != -1 || !strings.HasPrefix(m.Text, "plain") {
 		t.Errorf("%v, partial %v, %d parts, text %.30q", err, m.Partial, len(m.Parts), m.Text)
 	}
@@ -104,10 +114,22 @@ func TestOpenBusy(t *testing.T) {
 	}
 }
 
+// TestOpenTakesNoLonger: of what cannot be taken apart in time there is the head.
+func TestOpenTakesNoLonger(t *testing.T) {
+	t.Parallel()
+	o := NewOpener()
+	o.timeout = 0
+	in := "Subject: x\r\n\r\n" + strings.Repeat("text\r\n", 1_000_000)
+	m, err := o.Open(t.Context(), strings.NewReader(in), int64(len(in)))
+	if err == nil || !strings.Contains(err.Error(), "not done in") || m == nil || m.Subject != "x" || !m.Partial {
+		t.Errorf("%v, %v", err, m != nil)
+	}
+}
+
 func TestOpenUnreadable(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("bad frame")
-	m, err := NewOpener().Open(t.Context(), io.MultiReader(strings.NewReader("Subject: x\r\n\r\nfirst"), iotest.ErrReader(broken)), 100)
+	m, err := patientOpener().Open(t.Context(), io.MultiReader(strings.NewReader("Subject: x\r\n\r\nfirst"), iotest.ErrReader(broken)), 100)
 	if !errors.Is(err, broken) || m == nil || m.Subject != "x" || !strings.HasPrefix(m.Text, "first") || !m.Partial {
 		t.Errorf("%+v, %v", m, err)
 	}
