@@ -140,6 +140,7 @@ func (s *Store) indexBatch(ctx context.Context, b *IndexBatch, days []*dayBatch)
 		begin := &pgx.Batch{}
 		// The checkpoint is part of what a crash may lose: it is then read again.
 		begin.Queue(`SET LOCAL synchronous_commit = off`)
+		begin.Queue(`SET LOCAL statement_timeout = 0`) // ctx bounds the whole; a COPY of hostile mail on a slow machine takes long
 		begin.Queue(`INSERT INTO segment (name) VALUES ($1) ON CONFLICT DO NOTHING`, b.Segment)
 		var at int64
 		begin.Queue(`SELECT indexed FROM segment WHERE name = $1 FOR UPDATE`, b.Segment).QueryRow(func(row pgx.Row) error { return row.Scan(&at) })

@@ -28,7 +28,7 @@ import (
 const (
 	batchMessages = 1000
 	batchBytes    = 16 << 20         // of text, in one transaction
-	writeTimeout  = 60 * time.Second // of one transaction
+	writeTimeout  = 5 * time.Minute  // of one transaction
 	reloadEvery   = 15 * time.Second // how soon an index dropped by somebody else is noticed
 	retryWait     = time.Second      // after an error
 	tidyEvery     = 10 * time.Second // when there is nothing else to do
