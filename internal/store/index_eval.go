@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"slices"
 	"strings"
@@ -14,6 +15,32 @@ type set []uint64
 func (s set) add(ord uint64) {
 	if i := ord >> 6; i < uint64(len(s)) {
 		s[i] |= 1 << (ord & 63)
+	}
+}
+
+// addDocs adds all messages of a posting list: eachDoc without its calls, which
+// are most of the work where a word is common.
+func (s set) addDocs(docs []byte) {
+	for len(docs) > 0 {
+		n, used := binary.Uvarint(docs)
+		if used <= 0 {
+			return
+		}
+		docs = docs[used:]
+		for ord := uint64(0); n > 0; n-- {
+			if len(docs) > 0 && docs[0] < 0x80 {
+				ord += uint64(docs[0])
+				docs = docs[1:]
+			} else {
+				d, used := binary.Uvarint(docs)
+				if used <= 0 {
+					return
+				}
+				ord += d
+				docs = docs[used:]
+			}
+			s.add(ord)
+		}
 	}
 }
 
@@ -80,14 +107,18 @@ func (s set) keep(low, high int32) {
 	}
 }
 
-// eval returns the messages of the day of which a node is true. The caller may
-// change the set.
-func (d *dayIndex) eval(n query.Node) set {
+// eval returns the messages of the day of which a node is true. Only for
+// those of among it must be right: And looks at fewer from node to node. The
+// caller may change the set.
+func (d *dayIndex) eval(n query.Node, among set) set {
 	switch n := n.(type) {
 	case query.And:
-		s := d.all()
+		s := slices.Clone(among)
 		for _, x := range n {
-			for i, y := range d.eval(x) {
+			if s.empty() {
+				break
+			}
+			for i, y := range d.eval(x, s) {
 				s[i] &= y
 			}
 		}
@@ -95,24 +126,24 @@ func (d *dayIndex) eval(n query.Node) set {
 	case query.Or:
 		s := d.none()
 		for _, x := range n {
-			s.join(d.eval(x))
+			s.join(d.eval(x, among))
 		}
 		return s
 	case query.Not:
-		s := d.all()
-		for i, y := range d.eval(n.Of) {
+		s := slices.Clone(among)
+		for i, y := range d.eval(n.Of, among) {
 			s[i] &^= y
 		}
 		return s
 	case query.Words:
-		return d.words(n)
+		return d.words(n, among)
 	case query.Size:
 		return d.sizes(n)
 	case query.Time:
 		return slices.Clone(d.times[slices.Index(d.plan.times, n)])
 	case query.MessageID:
 		s := d.none()
-		d.each(isID, string(n), func(p posting) { eachDoc(p.Docs, s.add) })
+		d.each(isID, string(n), func(p posting) { s.addDocs(p.Docs) })
 		for id, at := range d.plan.byID {
 			if id.String() == string(n) && at.day.Equal(d.info.Day) {
 				s.add(uint64(at.ord))
@@ -122,7 +153,7 @@ func (d *dayIndex) eval(n query.Node) set {
 	}
 	s := d.none()
 	for _, t := range d.plan.terms(n) {
-		d.each(t.field, t.word, func(p posting) { eachDoc(p.Docs, s.add) })
+		d.each(t.field, t.word, func(p posting) { s.addDocs(p.Docs) })
 	}
 	return s
 }
@@ -156,17 +187,17 @@ func (d *dayIndex) eachWord(w query.Words, i int, f field, do func(posting)) {
 }
 
 // words finds words one behind the other, in one field.
-func (d *dayIndex) words(w query.Words) set {
+func (d *dayIndex) words(w query.Words, among set) set {
 	out := d.none()
 	for _, f := range textFields(w.Field) {
 		if len(w.List) == 1 {
-			d.eachWord(w, 0, f, func(p posting) { eachDoc(p.Docs, out.add) })
+			d.eachWord(w, 0, f, func(p posting) { out.addDocs(p.Docs) })
 			continue
 		}
-		both := d.all()
+		both := slices.Clone(among)
 		for i := range w.List {
 			s := d.none()
-			d.eachWord(w, i, f, func(p posting) { eachDoc(p.Docs, s.add) })
+			d.eachWord(w, i, f, func(p posting) { s.addDocs(p.Docs) })
 			for i, x := range s {
 				both[i] &= x
 			}
@@ -185,29 +216,26 @@ func (d *dayIndex) phrase(w query.Words, f field, among, out set) {
 	for i := range w.List {
 		here := make(map[uint64][]uint64, len(ends))
 		d.eachWord(w, i, f, func(p posting) {
-			eachDocPos(p.Docs, p.Pos, func(ord uint64, pos []byte) {
-				if _, ok := ends[ord]; ok || i == 0 && among.has(ord) {
-					here[ord] = positions(pos, here[ord])
-				}
-			})
+			eachDocPosOf(among, p.Docs, p.Pos, func(ord uint64, pos []byte) { here[ord] = positions(pos, here[ord]) })
 		})
 		if i > 0 {
 			for ord, list := range here {
 				slices.Sort(list) // of several words
-				list = slices.DeleteFunc(list, func(at uint64) bool {
+				here[ord] = slices.DeleteFunc(list, func(at uint64) bool {
 					_, ok := slices.BinarySearch(ends[ord], at-1)
 					return !ok
 				})
-				if here[ord] = list; len(list) == 0 {
-					delete(here, ord)
-				}
+			}
+		}
+		among = d.none()
+		for ord, list := range here {
+			if i == 0 || len(list) > 0 {
+				among.add(ord)
 			}
 		}
 		ends = here
 	}
-	for ord := range ends {
-		out.add(ord)
-	}
+	out.join(among)
 }
 
 // sizes compares the sizes that are the positions of their words.

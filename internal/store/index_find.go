@@ -140,10 +140,11 @@ func (x *finder) look(ctx context.Context, days []dayInfo) ([]matches, error) {
 		}
 	}
 	for i, d := range index {
-		if out[i].set = d.all(); x.plan.root != nil {
-			out[i].set = d.eval(x.plan.root)
-		}
+		out[i].set = d.all()
 		out[i].set.keep(low[i], high[i])
+		if x.plan.root != nil {
+			out[i].set = d.eval(x.plan.root, out[i].set)
+		}
 	}
 	return out, nil
 }

@@ -105,9 +105,9 @@ func randomText(rng *rand.Rand, n int) string {
 
 var naiveBoxes = []string{"ana@a.test", "bruno@a.test", "carla@b.test", "dora@c.test"}
 
-func randomMessage(rng *rand.Rand, begin time.Time) IndexedMessage {
+func randomMessage(rng *rand.Rand, begin time.Time, days int) IndexedMessage {
 	pick := func() string { return naiveBoxes[rng.IntN(len(naiveBoxes))] }
-	m := IndexedMessage{ID: uuid.Must(uuid.NewV7()), Received: begin.Add(time.Duration(rng.IntN(2*24*60)) * time.Minute), Direction: []string{"inbound", "outbound", "internal"}[rng.IntN(3)],
+	m := IndexedMessage{ID: uuid.Must(uuid.NewV7()), Received: begin.Add(time.Duration(rng.IntN(days*24*60)) * time.Minute), Direction: []string{"inbound", "outbound", "internal"}[rng.IntN(3)],
 		Sender: pick(), Recipients: []string{pick(), pick()}, Mailboxes: []string{pick()}, Subject: randomText(rng, 5), FromHeader: randomText(rng, 2) + " <" + pick() + ">",
 		ToHeader: pick() + ", " + pick(), Size: int64(rng.IntN(300)) << rng.IntN(16), Segment: "s", Text: randomText(rng, 30)}
 	m.MessageID = fmt.Sprintf("<%d@%s>", rng.IntN(50), m.Sender)
@@ -129,7 +129,7 @@ func randomMessage(rng *rand.Rand, begin time.Time) IndexedMessage {
 func randomQuery(rng *rand.Rand, begin time.Time, messages []IndexedMessage, depth int) string {
 	word := func() string { return vocabulary[min(rng.IntN(len(vocabulary)), rng.IntN(len(vocabulary)))] }
 	field := []string{"", "", "", "subject:", "from:", "to:", "cc:", "filename:", "body:"}[rng.IntN(9)]
-	day := begin.AddDate(0, 0, rng.IntN(4)-1).Format(time.DateOnly)
+	day := begin.AddDate(0, 0, rng.IntN(4)-1+rng.IntN(2)*rng.IntN(20)).Format(time.DateOnly)
 	switch k := rng.IntN(16); {
 	case k < 4:
 		return field + query.Quote(word())
@@ -171,11 +171,12 @@ func TestSearchIsAsTheNaiveOne(t *testing.T) {
 			s, rng := newStore(t), rand.New(rand.NewPCG(seed, 11))
 			begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 			s.now = func() time.Time { return begin.AddDate(0, 0, 30) }
+			days := []int{2, 3, 25}[seed] // many: several looks
 			var messages []IndexedMessage
 			for i := range 20 {
 				b := IndexBatch{Segment: fmt.Sprint("s", i), To: 1}
 				for range 1 + rng.IntN(1+rng.IntN(500)) {
-					b.Messages = append(b.Messages, randomMessage(rng, begin))
+					b.Messages = append(b.Messages, randomMessage(rng, begin, days))
 				}
 				if i%5 == 4 { // some are there already
 					b.Messages = append(b.Messages, messages[rng.IntN(len(messages))])
@@ -189,7 +190,7 @@ func TestSearchIsAsTheNaiveOne(t *testing.T) {
 					t.Fatal(err)
 				}
 				if i%10 == 9 {
-					for range 2 {
+					for range days {
 						if _, err := s.TidyIndex(t.Context(), 0); err != nil {
 							t.Fatal(err)
 						}

@@ -169,6 +169,46 @@ func eachDocPos(docs, pos []byte, f func(ord uint64, pos []byte)) {
 	})
 }
 
+// eachDocPosOf is eachDocPos of those messages that are in a set.
+func eachDocPosOf(of set, docs, pos []byte, f func(ord uint64, pos []byte)) {
+	behind := 0 // messages whose positions pos still begins with
+	eachDoc(docs, func(ord uint64) {
+		if !of.has(ord) {
+			behind++
+			return
+		}
+		pos = skipEnds(pos, behind)
+		behind = 0
+		end := bytes.IndexByte(pos, 0)
+		if end < 0 {
+			pos = nil
+			return
+		}
+		f(ord, pos[:end])
+		pos = pos[end+1:]
+	})
+}
+
+// skipEnds returns what is behind the nth byte 0.
+func skipEnds(pos []byte, n int) []byte {
+	const stride = 64
+	for n > 0 {
+		if len(pos) > stride {
+			if ends := bytes.Count(pos[:stride], []byte{0}); ends < n {
+				n -= ends
+				pos = pos[stride:]
+				continue
+			}
+		}
+		end := bytes.IndexByte(pos, 0)
+		if end < 0 {
+			return nil
+		}
+		pos, n = pos[end+1:], n-1
+	}
+	return pos
+}
+
 // positions decodes what eachDocPos gives.
 func positions(pos []byte, out []uint64) []uint64 {
 	for at := uint64(0); len(pos) > 0; {

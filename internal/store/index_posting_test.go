@@ -36,7 +36,7 @@ func TestPostings(t *testing.T) {
 	p := newPostings()
 	for n := range 1000 {
 		p.add(inBody, "all", n, 1)
-		p.add(inBody, "all", n, uint64(n)+5000)
+		p.add(inBody, "all", n, uint64(n)+50_000)
 		if n%300 == 0 {
 			p.add(inBody, "few", n, uint64(n)<<10+1)
 			p.add(inFrom, "few", n, 0)
@@ -56,13 +56,28 @@ func TestPostings(t *testing.T) {
 	}
 	n := 0
 	eachDocPos(rows[0].Docs, rows[0].Pos, func(ord uint64, pos []byte) {
-		if at := positions(pos, nil); ord != uint64(70_000+n) || !slices.Equal(at, []uint64{1, uint64(n) + 5000}) {
+		if at := positions(pos, nil); ord != uint64(70_000+n) || !slices.Equal(at, []uint64{1, uint64(n) + 50_000}) {
 			t.Errorf("message %d: %d at %v", n, ord, at)
 		}
 		n++
 	})
 	if n != 1000 || len(rows[0].Docs) > 1010 {
 		t.Errorf("%d messages in %d bytes", n, len(rows[0].Docs))
+	}
+	for _, step := range []int{1, 2, 63, 64, 65, 300, 999} {
+		some, n := make(set, 71_000/64+1), 0
+		for ord := 70_000; ord < 71_000; ord += step {
+			some.add(uint64(ord))
+		}
+		eachDocPosOf(some, rows[0].Docs, rows[0].Pos, func(ord uint64, pos []byte) {
+			if at := positions(pos, nil); ord != uint64(70_000+n) || !slices.Equal(at, []uint64{1, uint64(n) + 50_000}) {
+				t.Errorf("every %d: message %d: %d at %v", step, n, ord, at)
+			}
+			n += step
+		})
+		if n < 1000 {
+			t.Errorf("every %d ended at %d", step, n)
+		}
 	}
 	eachDocPos(rows[2].Docs, rows[2].Pos, func(ord uint64, pos []byte) {
 		if len(pos) > 0 {
@@ -77,7 +92,22 @@ func FuzzPostings(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x0f, 0}, []byte{0x80})
 	f.Fuzz(func(t *testing.T, docs, pos []byte) {
 		n := 0
-		eachDocPos(docs, pos, func(_ uint64, pos []byte) { n++; positions(pos, nil) })
+		some, odd := make(set, 4), 0
+		some.addDocs(docs)
+		for i := range some {
+			some[i] &= 0xaaaa_aaaa_aaaa_aaaa
+		}
+		eachDocPos(docs, pos, func(ord uint64, pos []byte) {
+			n++
+			positions(pos, nil)
+			if some.has(ord) {
+				odd++
+			}
+		})
+		eachDocPosOf(some, docs, pos, func(uint64, []byte) { odd-- })
+		if odd != 0 {
+			t.Errorf("%d messages more or less when only some are looked at", odd)
+		}
 		if n > len(docs) {
 			t.Errorf("%d messages in %d bytes", n, len(docs))
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -52,6 +53,7 @@ func newPlan(f *MessageFilter, now time.Time) *plan {
 		all = append(all, scope)
 	}
 	if len(all) > 0 {
+		slices.SortStableFunc(all, func(a, b query.Node) int { return cmp.Compare(effort(a), effort(b)) })
 		p.root = all
 		p.need(all)
 	}
@@ -97,6 +99,20 @@ func (p *plan) bound(t query.Time) {
 	} else if !t.Before && at.After(p.after) {
 		p.after = at
 	}
+}
+
+// effort is how late a node is best evaluated: when few messages are left.
+func effort(n query.Node) int {
+	switch n := n.(type) {
+	case query.Words:
+		if len(n.List) > 1 {
+			return 3
+		}
+		return 1
+	case query.And, query.Or, query.Not, query.Size:
+		return 2
+	}
+	return 0
 }
 
 func flatten(n query.Node) []query.Node {
