@@ -29,6 +29,7 @@ func (d *dialogue) play(stage, usual string) (accepted bool, err error) {
 	if !ok || d.well {
 		do = usual
 	}
+	d.gate.pass(stage, d.stop)
 	switch do {
 	case hang:
 		<-d.stop

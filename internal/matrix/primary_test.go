@@ -26,6 +26,30 @@ type script struct {
 	healthy int   // so many first connections are served well whatever the script says
 	probes  bool  // verification (null sender) is served well, too
 	after   int64 // "body": after so many octets
+	gate    *gate // may be nil
+}
+
+// gate keeps dialogues waiting at a stage until it is opened.
+type gate struct {
+	stage         string
+	reached, open chan struct{}
+	once          sync.Once
+}
+
+func gateAt(stage string) *gate {
+	return &gate{stage: stage, reached: make(chan struct{}), open: make(chan struct{})}
+}
+
+// pass waits, at the gate's stage.
+func (g *gate) pass(stage string, stop chan struct{}) {
+	if g == nil || stage != g.stage {
+		return
+	}
+	g.once.Do(func() { close(g.reached) })
+	select {
+	case <-g.open:
+	case <-stop:
+	}
 }
 
 // primary is a mail server that follows a script.

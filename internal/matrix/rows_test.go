@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"net"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -50,7 +51,9 @@ func later(stage, do string) script {
 	return script{stages: map[string]string{stage: do}, probes: true}
 }
 
-var rows = []row{
+var rows = slices.Concat(failures, refusals)
+
+var failures = []row{
 	{id: "healthy", name: "works", want: both(primaryHas)},
 
 	{id: "refused", name: "refuses connections", primaries: fixed("127.0.0.1:1"), want: both(portalHas)},

@@ -83,3 +83,66 @@ func TestReleaseJobs(t *testing.T) {
 		t.Errorf("%s, %d attempts, %v", domain, attempts, err)
 	}
 }
+
+func TestVantage(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	if v, err := s.Vantage(t.Context()); v != nil || err != nil {
+		t.Errorf("before the first word: %+v, %v", v, err)
+	}
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, want := range []Vantage{{"own-network", "5 of 6 primaries fail at once", at, at}, {"clear", "", at.Add(time.Minute), at.Add(2 * time.Minute)}} {
+		if err := s.SaveVantage(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Vantage(t.Context())
+		if diff := cmp.Diff(&want, got, cmp.Comparer(time.Time.Equal)); diff != "" || err != nil {
+			t.Error(diff, err)
+		}
+		if got.Unusual() != (want.View != "clear") {
+			t.Errorf("%s: unusual %v", want.View, got.Unusual())
+		}
+	}
+}
+
+// TestAcceptedSince counts mailboxes, of some domains, from a moment on, and
+// not what users sent.
+func TestAcceptedSince(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx := t.Context()
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	if _, err := s.Pool.Exec(ctx, `SELECT ensure_message_partition($1)`, at); err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range []struct {
+		after     time.Duration
+		direction string
+		boxes     []string
+	}{
+		{-time.Second, "inbound", []string{"ana@a.test"}},
+		{0, "inbound", []string{"ana@a.test", "bruno@a.test"}},
+		{time.Second, "internal", []string{"ana@a.test", "ana@b.test"}},
+		{time.Second, "outbound", []string{"ana@a.test"}},
+		{time.Second, "inbound", []string{"ana@c.test"}},
+	} {
+		_, err := s.Pool.Exec(ctx, `WITH m AS (INSERT INTO message (id, received, direction, sender, recipients, subject, from_header, to_header, message_id, size, attachments, segment, seg_offset, seg_length, ord, cc_header, route)
+			VALUES (gen_random_uuid(), $1, $2, '', '{}', '', '', '', '', 1, '{}', 'x', 0, 0, $4, '', '{}') RETURNING received, id)
+			INSERT INTO message_mailbox SELECT received, id, box, split_part(box, '@', 2) FROM m, unnest($3::text[]) AS box`, at.Add(m.after), m.direction, m.boxes, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		domains []string
+		since   time.Duration
+		want    int
+	}{
+		{[]string{"a.test"}, 0, 3}, {[]string{"a.test", "b.test"}, 0, 4}, {[]string{"a.test"}, -time.Minute, 4},
+		{[]string{"a.test"}, time.Second, 1}, {[]string{"gone.test"}, 0, 0}, {nil, 0, 0},
+	} {
+		if n, err := s.AcceptedSince(ctx, c.domains, at.Add(c.since)); n != c.want || err != nil {
+			t.Errorf("%v since %v: %d, %v; want %d", c.domains, c.since, n, err, c.want)
+		}
+	}
+}

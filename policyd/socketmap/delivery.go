@@ -18,8 +18,9 @@ import (
 //
 // Only for domains of activation "automatic": "delivery_status_auto" is asked
 // by relay-auto, which carries these alone; "delivery_status_hold" by
-// relay-hold, where the host must be a primary of one. What Postfix finds by
-// itself (a name that is gone, a loop) is temporary for every domain.
+// relay-hold, where the host must be a primary of one, or an MX host of one.
+// What Postfix finds by itself (a name that is gone, a loop) is temporary for
+// every domain.
 //
 // When policyd does not answer, Postfix keeps the result as it is.
 type Deliveries struct {
@@ -28,6 +29,7 @@ type Deliveries struct {
 
 	doubts outcome.Doubts
 	hosts  hosts
+	mx     mailHosts
 }
 
 var (
@@ -37,6 +39,13 @@ var (
 
 func (d *Deliveries) auto(key string) reply { return d.answer(key, true, time.Now()) }
 func (d *Deliveries) hold(key string) reply { return d.answer(key, false, time.Now()) }
+
+// expect prepares for the results of a domain that is about to get mail.
+func (d *Deliveries) expect(to *directory.Domain) {
+	if d != nil && to.Activation == directory.Automatic {
+		d.mx.expect(to, time.Now())
+	}
+}
 
 func (d *Deliveries) answer(key string, auto bool, now time.Time) reply {
 	if strings.HasPrefix(key, "2.") {
@@ -52,7 +61,7 @@ func (d *Deliveries) answer(key string, auto bool, now time.Time) reply {
 	if o.Verdict == outcome.Pass {
 		return asItIs
 	}
-	of := d.hosts.find(d.Directory, o.Host, now)
+	of := d.hosts.find(d.Directory, o.Host, d.mx.behind(o.Host), now)
 	switch {
 	case !auto && !of.automatic && !o.Own:
 		return asItIs
@@ -68,6 +77,10 @@ type hostOf struct {
 	emergency bool // an automatic one is in emergency
 }
 
+func (a hostOf) and(b hostOf) hostOf {
+	return hostOf{a.automatic || b.automatic, a.emergency || b.emergency}
+}
+
 // hostsFresh is how old the index may be while the directory changes.
 const hostsFresh = time.Second
 
@@ -76,10 +89,11 @@ type hosts struct {
 	mu      sync.Mutex
 	version int64
 	built   time.Time
-	of      map[string]hostOf
+	of      map[string]hostOf // by host, or "mx:NAME"
 }
 
-func (h *hosts) find(dir *directory.Directory, host string, now time.Time) hostOf {
+// find looks up a host, which is an MX host of these names.
+func (h *hosts) find(dir *directory.Directory, host string, mx []string, now time.Time) hostOf {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if v := dir.Version(); h.of == nil || v != h.version && now.Sub(h.built) >= hostsFresh {
@@ -93,12 +107,17 @@ func (h *hosts) find(dir *directory.Directory, host string, now time.Time) hostO
 				if err != nil {
 					continue
 				}
-				of := h.of[hop.Host]
-				of.automatic = true
-				of.emergency = of.emergency || d.Mode == directory.Emergency
-				h.of[hop.Host] = of
+				key := hop.Host
+				if hop.MX {
+					key = mxPrefix + hop.Host
+				}
+				h.of[key] = h.of[key].and(hostOf{true, d.Mode == directory.Emergency})
 			}
 		}
 	}
-	return h.of[host]
+	of := h.of[host]
+	for _, name := range mx {
+		of = of.and(h.of[mxPrefix+name])
+	}
+	return of
 }

@@ -1,7 +1,9 @@
 package socketmap
 
 import (
+	"errors"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,5 +104,72 @@ func TestDirectoryNotLoaded(t *testing.T) {
 		if got := string(m.answer(Query{Map: name, Key: full}).Bytes); !strings.Contains(got, ":"+want) {
 			t.Errorf("%s: %s", name, got)
 		}
+	}
+}
+
+// TestHostsBehindMX: results name an MX host, the directory "mx:NAME".
+func TestHostsBehindMX(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+	mx := func(d *policytest.Domain) { d.Primaries = []string{"mx:in.example.test"} }
+	for _, c := range []struct {
+		name   string
+		domain policytest.Domain
+		want   reply
+	}{
+		{"automatic", policytest.Example().With(mx), reply{"OK", "4" + full[1:], "softened"}},
+		{"manual", policytest.Example().With(mx).With(manual), asItIs},
+	} {
+		d := &Deliveries{Directory: policytest.Directory(c.domain), Ring: evidence.NewRing()}
+		if got := d.answer(full, false, now); got != asItIs {
+			t.Errorf("%s, before its hosts are known: %v", c.name, got)
+		}
+		learn(t, &d.mx, now, "mx9.example.test", "192.0.2.1")
+		if got := d.answer(full, false, now); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		learn(t, &d.mx, now.Add(mxFor), "mx9.example.test")
+		if got := d.answer(full, false, now); got != asItIs {
+			t.Errorf("%s, moved to another host: %v", c.name, got)
+		}
+	}
+}
+
+func learn(t *testing.T, m *mailHosts, now time.Time, hosts ...string) {
+	t.Helper()
+	const name = "in.example.test"
+	if !m.begin(name, now) {
+		t.Fatal("the name is not asked for")
+	}
+	if m.begin(name, now) {
+		t.Error("the name is asked for twice at once")
+	}
+	m.end(name, hosts, nil, now)
+	if m.begin(name, now.Add(mxFor-time.Second)) {
+		t.Error("the name is asked for again at once")
+	}
+}
+
+// TestMXErrors: without an answer of the DNS the last one stays, and the next
+// message asks again.
+func TestMXErrors(t *testing.T) {
+	t.Parallel()
+	var m mailHosts
+	now := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+	learn(t, &m, now, "192.0.2.1")
+	now = now.Add(mxFor)
+	m.begin("in.example.test", now)
+	m.end("in.example.test", nil, errors.New("server misbehaving"), now)
+	if got := m.behind("192.0.2.1"); len(got) != 1 {
+		t.Errorf("after an error: %q", got)
+	}
+	if !m.begin("in.example.test", now) {
+		t.Error("after an error the name is not asked for again")
+	}
+	for i := range 2 * maxAsking {
+		m.begin(strconv.Itoa(i)+".test", now)
+	}
+	if m.asking != maxAsking {
+		t.Errorf("%d lookups at once", m.asking)
 	}
 }

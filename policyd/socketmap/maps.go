@@ -92,6 +92,7 @@ func (m *Maps) transport(key string) reply {
 	case route.Portal:
 		return reply{"OK", m.PortalTransport, where.String()}
 	}
+	m.Deliveries.expect(r.Domain)
 	name := "relay-hold:"
 	if where == route.PrimaryAuto {
 		name = "relay-auto:"
