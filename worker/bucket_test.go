@@ -133,7 +133,8 @@ func (g *gateway) same(before string) {
 }
 
 // TestTwoGateways: two machines share a database and a bucket. Each indexes
-// its own segments, neither takes the other's for lost, and both ship.
+// its own segments and redelivers out of them, has its own Postfix route again
+// what is deferred, neither takes the other's for lost, and both ship.
 func TestTwoGateways(t *testing.T) {
 	t.Parallel()
 	both := gateways(t, shiptest.Start(t).Bucket(t), "gw1", "gw2")
@@ -157,6 +158,7 @@ func TestTwoGateways(t *testing.T) {
 		}
 		g.same(before)
 	}
+	one.bothWork(two, n)
 	for _, g := range both {
 		g.stop()
 		g.start(time.Second)
@@ -171,4 +173,22 @@ func TestTwoGateways(t *testing.T) {
 		}
 	}
 	one.same(before)
+}
+
+// bothWork has all messages delivered again, and the mode changed, while each
+// gateway's segments are on its own disk alone.
+func (g *gateway) bothWork(other *gateway, n int) {
+	g.t.Helper()
+	primary := postfixtest.Start(g.t, postfixtest.Options{})
+	g.exec(`INSERT INTO domain (name, primaries) VALUES ('example.test', $1)`, []string{primary.SMTP})
+	g.exec(`INSERT INTO mailbox (domain_id, address) SELECT id, 'ana@example.test' FROM domain`)
+	g.admin("archive", "redeliver", "--query", "shipped", "--wait")
+	primary.Await("ana@example.test", n)
+	g.exec(`UPDATE domain SET mode = 'emergency', mode_since = now()`)
+	for _, each := range []*gateway{g, other} {
+		eventually(g.t, "the queue of "+each.name+" to be flushed", func() bool {
+			calls, err := os.ReadFile(each.dir + "/calls")
+			return err == nil && strings.Contains(string(calls), "-s example.test\n")
+		})
+	}
 }

@@ -75,7 +75,7 @@ state_directory: DIR/state
 metrics_listen: METRICS
 archive_directory: DIR/archive
 policyd_control: DIR/control
-postqueue: [/bin/true]
+postqueue: [/bin/sh, -c, 'echo "$@" >>DIR/calls', postqueue]
 helo_name: gw.test
 reentry_address: 127.0.0.1:1
 index_interval: 20ms

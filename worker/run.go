@@ -29,6 +29,7 @@ import (
 	"understudy/worker/monitor"
 	"understudy/worker/probe"
 	"understudy/worker/recipients"
+	"understudy/worker/reroute"
 	wship "understudy/worker/ship"
 )
 
@@ -50,6 +51,7 @@ type service struct {
 	archive   ship.Reader
 	expiry    *expire.Expiry
 	shipper   *wship.Shipper
+	rerouter  *reroute.Rerouter
 	health    health
 }
 
@@ -117,6 +119,7 @@ func (s *service) work(ctx context.Context) error {
 	g.Go(func() error { x.Run(ctx); return nil })
 	g.Go(func() error { s.expiry.Run(ctx); return nil })
 	g.Go(func() error { s.shipper.Run(ctx); return nil })
+	g.Go(func() error { s.rerouter.Run(ctx); return nil })
 	g.Go(func() error { s.watch(ctx); return nil })
 	return g.Wait()
 }

@@ -20,8 +20,7 @@ import (
 )
 
 // prepareJobs makes the workers of all kinds of jobs, and what looks after
-// this gateway's disk. It reads secrets, but
-// connects nowhere.
+// this gateway's disk and queue. It reads secrets, but connects nowhere.
 func (s *service) prepareJobs() error {
 	cfg := s.cfg
 	key, err := config.Secret(cfg.Portal.DoveadmAPIKeyFile)
@@ -49,17 +48,17 @@ func (s *service) prepareJobs() error {
 		Delivery: &delivery.Client{Helo: cfg.HeloName},
 	}))
 	river.AddWorker(workers, drain.NewSweep(s.directory, s.store, s.log))
-	river.AddWorker(workers, reroute.New(reroute.Config{Changes: s.store, Postqueue: cfg.Postqueue, Control: cfg.PolicydControl,
-		Reentry: cfg.ReentryAddress, Delivery: &delivery.Client{Helo: cfg.HeloName}, Log: s.log, Metrics: s.registry}))
+	s.rerouter = reroute.New(reroute.Config{Directory: s.directory, Postqueue: cfg.Postqueue, Control: cfg.PolicydControl,
+		Reentry: cfg.ReentryAddress, Delivery: &delivery.Client{Helo: cfg.HeloName}, Log: s.log, Metrics: s.registry})
 	river.AddWorker(workers, redeliver.New(redeliver.Config{
 		Directory: s.directory, Store: s.store, Delivery: &delivery.Client{Helo: cfg.HeloName}, Reentry: cfg.ReentryAddress, Timeout: cfg.Drain.Timeout,
-		Open: s.archive.ReadRecord, Log: s.log, Metrics: s.registry,
+		Gateway: cfg.GatewayName(), Open: s.archive.ReadRecord, Log: s.log, Metrics: s.registry,
 	}))
 	river.AddWorker(workers, &jobs.Partitions{Store: s.store})
 	s.expiry = expire.New(expire.Config{Dir: cfg.ArchiveDirectory, Host: cfg.GatewayName(), Store: s.store, Log: s.log, Metrics: s.registry})
 	s.shipper = wship.New(wship.Config{Dir: cfg.ArchiveDirectory, Bucket: bucket, Store: s.store,
 		After: cfg.ArchiveBucket.ShipAfter, KeepLocal: cfg.ArchiveBucket.KeepLocal, Log: s.log, Metrics: s.registry})
-	s.jobs = &jobs.Runner{Pool: s.store.Pool, Store: s.store, ID: s.name(), Workers: workers, SweepInterval: cfg.Drain.SweepInterval,
+	s.jobs = &jobs.Runner{Pool: s.store.Pool, Store: s.store, ID: s.name(), Gateway: cfg.GatewayName(), Workers: workers, SweepInterval: cfg.Drain.SweepInterval,
 		Longest: cfg.Drain.Timeout + 8*time.Minute, Log: s.log, Metrics: s.registry}
 	return nil
 }

@@ -40,7 +40,7 @@ func workedCmd(ts *testscript.TestScript, _ bool, args []string) {
 	if r.State == store.RedeliveryCollecting {
 		ts.Check(s.CollectRedelivery(ctx, r))
 	}
-	items, err := s.DueItems(ctx, r.ID, 100)
+	items, err := s.DueItems(ctx, r.ID, "", 100)
 	ts.Check(err)
 	for _, i := range items {
 		_, err := s.BeginItem(ctx, i)

@@ -136,7 +136,7 @@ func TestRedeliverPages(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatal(list, err)
 	}
-	items, err := s.Store.DueItems(t.Context(), list[0].ID, 10)
+	items, err := s.Store.DueItems(t.Context(), list[0].ID, "", 10)
 	if err != nil || len(items) != 1 || items[0].Mailbox != anaMail {
 		t.Errorf("items %+v, %v", items, err)
 	}

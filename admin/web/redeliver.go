@@ -67,7 +67,13 @@ func (s *Site) redeliverConfirm(w http.ResponseWriter, r *http.Request, u *user)
 		return err
 	}
 	v.Back = archivePath(v.Order.Query, "")
-	if len(v.Order.Messages) > 0 {
+	if r.Form.Has("chosen") { // of a result list, by its check boxes
+		v.Back = archivePath(strings.TrimSpace(r.Form.Get("back")), "")
+		if len(v.Order.Messages) == 0 { // never the whole archive for want of a tick
+			http.Redirect(w, r, v.Back, http.StatusSeeOther)
+			return nil
+		}
+	} else if len(v.Order.Messages) > 0 {
 		v.Back = "/archive/" + v.Order.Messages[0].String()
 	}
 	var wrong *query.Error

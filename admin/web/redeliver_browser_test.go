@@ -49,7 +49,7 @@ func TestBrowserRedeliver(t *testing.T) {
 	if err := s.Store.CollectRedelivery(t.Context(), &list[0]); err != nil {
 		t.Fatal(err)
 	}
-	items, err := s.Store.DueItems(t.Context(), list[0].ID, 10)
+	items, err := s.Store.DueItems(t.Context(), list[0].ID, "", 10)
 	if err != nil || len(items) != 8 {
 		t.Fatal(items, err)
 	}
@@ -91,4 +91,39 @@ func TestBrowserRedeliver(t *testing.T) {
 	b.open("/domains/example.test/audit")
 	b.says("audit", "adm", "delivered again", "read")
 	b.picture("audit")
+}
+
+// TestBrowserChoose: of what a search found, two are ticked and delivered
+// again; with none ticked nothing is asked.
+func TestBrowserChoose(t *testing.T) {
+	t.Parallel()
+	s := newTestSite(t, cluster)
+	var mails []mail
+	for n := range 4 {
+		mails = append(mails, mail{Sender: "dora@internet.test", Mailboxes: []string{anaMail}, Body: simple(fmt.Sprint("needle ", n), "x")})
+	}
+	ids := s.archived(t, mails...)
+	b := newWindow(t, s)
+	b.signIn(anaMail, pass, "where")
+	b.open("/archive?q=needle")
+	b.click("redeliver-chosen", "messages")
+	b.says("messages", "needle 0", "needle 3")
+	b.run(chromedp.Click(id("choose-"+ids[1].String())), chromedp.Click(id("choose-"+ids[3].String())))
+	b.picture("archive-chosen")
+	b.click("redeliver-chosen", "confirm")
+	b.says("question", "Deliver 2 messages again?")
+	b.click("go", "redelivery")
+	list, err := s.Store.Redeliveries(t.Context(), anaMail, 1)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	items, err := s.Store.DueItems(t.Context(), list[0].ID, "", 10)
+	if err != nil || len(items) != 2 {
+		t.Fatal(items, err)
+	}
+	for _, i := range items {
+		if i.Message != ids[1] && i.Message != ids[3] {
+			t.Errorf("message %s was not chosen", i.Message)
+		}
+	}
 }

@@ -3,8 +3,6 @@
 package job
 
 import (
-	"time"
-
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 )
@@ -27,20 +25,6 @@ func (Drain) Kind() string { return "drain" }
 func (Drain) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{MaxAttempts: 20, UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: open}}
 }
-
-// Reroute makes Postfix resolve a domain's deferred mail anew after its mode
-// changed.
-type Reroute struct {
-	Domain string    `json:"domain"`
-	Change int64     `json:"change"` // the row of mode_change: each change re-routes once more
-	At     time.Time `json:"at"`
-}
-
-// Kind names the job in River's table.
-func (Reroute) Kind() string { return "reroute" }
-
-// InsertOpts bounds the tries.
-func (Reroute) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 10} }
 
 // Sweep inserts a Drain for each domain in normal mode: single messages fall
 // back to the portal in normal mode too.

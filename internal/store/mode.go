@@ -37,8 +37,7 @@ type Switch struct {
 }
 
 // SwitchMode changes a domain's mode, adds the row to its timeline and
-// inserts the jobs that follow from it (re-routing of deferred mail, and the
-// drain when back to normal), all or nothing. A person who confirms the
+// inserts the drain when back to normal, all or nothing. A person who confirms the
 // present mode only takes it over as manual; when nothing changes at all the
 // result is nil. The machine never ends a manual emergency, nor switches a
 // domain that is not automatic: ErrConflict.
@@ -76,9 +75,6 @@ func (s *Store) SwitchMode(ctx context.Context, sw Switch) (*ModeChange, error) 
 		out, err = insertModeChange(ctx, tx, ModeChange{DomainID: id, From: from, To: sw.To, Actor: sw.Actor,
 			Manual: sw.Manual, Reason: sw.Reason, Evidence: evidence})
 		if err != nil {
-			return err
-		}
-		if _, err := s.jobs.InsertTx(ctx, tx, job.Reroute{Domain: sw.Domain, Change: out.ID, At: out.At}, nil); err != nil {
 			return err
 		}
 		if sw.To == directory.Normal {

@@ -39,7 +39,7 @@ func redeliverable(t *testing.T, s *Store) (in, out, internal uuid.UUID) {
 // itemsOf lists what a redelivery delivers to whom.
 func itemsOf(t *testing.T, s *Store, id int64) (out []string) {
 	t.Helper()
-	items, err := s.DueItems(t.Context(), id, 100)
+	items, err := s.DueItems(t.Context(), id, "", 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestRedeliveryItems(t *testing.T) {
 	in, _, _ := redeliverable(t, s)
 	r, err := s.Redeliver(ctx, NewRedelivery{Actor: "op", Access: Access{All: true}, Messages: []uuid.UUID{in}})
 	ok(t, err)
-	items, err := s.DueItems(ctx, r.ID, 10)
+	items, err := s.DueItems(ctx, r.ID, "", 10)
 	if err != nil || len(items) != 2 {
 		t.Fatal(items, err)
 	}
@@ -152,7 +152,7 @@ func TestRedeliveryItems(t *testing.T) {
 	ok(t, s.ItemSent(ctx, items[1], "250 ok"))
 	ok(t, s.ItemSent(ctx, items[1], "250 ok")) // counts once
 	step(false, items[1])
-	if due, err := s.DueItems(ctx, r.ID, 10); err != nil || len(due) != 0 {
+	if due, err := s.DueItems(ctx, r.ID, "", 10); err != nil || len(due) != 0 {
 		t.Errorf("due %v, %v", due, err)
 	}
 	if at, waits, err := s.NextItem(ctx, r.ID); err != nil || !waits || time.Until(at) < 50*time.Minute {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"understudy/internal/job"
 )
 
 // RedeliveryItem is one message for one mailbox.
@@ -54,10 +56,34 @@ func (s *Store) CollectRedelivery(ctx context.Context, r *Redelivery) error {
 	return wrap("collect redelivery", err)
 }
 
-// DueItems returns items whose time has come, the longest due first, and those
-// that a crash left in the middle.
-func (s *Store) DueItems(ctx context.Context, id int64, limit int) ([]RedeliveryItem, error) {
-	return s.items(ctx, `redelivery = $1 AND state IN ('waiting', 'sending') AND next_at <= now() ORDER BY next_at, message, mailbox LIMIT $2`, id, limit)
+// DueItems returns items whose time has come, the longest due first, those
+// that a crash left in the middle, and those that wait for this gateway.
+func (s *Store) DueItems(ctx context.Context, id int64, gateway string, limit int) ([]RedeliveryItem, error) {
+	return s.items(ctx, `redelivery = $1 AND (state IN ('waiting', 'sending') AND next_at <= now() OR state = 'waiting' AND reply = $2)
+		ORDER BY next_at, message, mailbox LIMIT $3`, id, elsewhere(gateway), limit)
+}
+
+// elsewhere is the reply of an item that waits for a gateway.
+func elsewhere(gateway string) string {
+	return clean("its segment is on gateway " + gateway + " and not yet shipped")
+}
+
+// ItemElsewhere records that only another gateway can deliver an item before
+// its segment is shipped, and has that gateway's worker do it. Anybody's may
+// try again after the pause.
+func (s *Store) ItemElsewhere(ctx context.Context, i RedeliveryItem, gateway string, pause time.Duration) error {
+	if err := s.ItemRetry(ctx, i, elsewhere(gateway), time.Now().Add(pause)); err != nil {
+		return err
+	}
+	return s.Enqueue(ctx, job.Redeliver{ID: i.Redelivery, Gateway: gateway}, nil)
+}
+
+// SegmentGateway is the gateway that had a segment when it was indexed, ""
+// when that is not known.
+func (s *Store) SegmentGateway(ctx context.Context, segment string) (string, error) {
+	var name string
+	err := s.Pool.QueryRow(ctx, `SELECT coalesce((SELECT host FROM segment WHERE name = $1), '')`, segment).Scan(&name)
+	return name, wrap("look for the gateway of "+segment, err)
 }
 
 // FailedItems returns the first items of a redelivery that failed.

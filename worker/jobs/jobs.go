@@ -44,6 +44,7 @@ type Runner struct {
 	Pool          *pgxpool.Pool
 	Store         Store
 	ID            string // of this worker, the same after a restart, no other process's
+	Gateway       string // the name of its machine: jobs for that are worked too
 	Workers       *river.Workers
 	SweepInterval time.Duration
 	Longest       time.Duration // the longest timeout of any job
@@ -154,7 +155,7 @@ func (r *Runner) config() *river.Config {
 	atStart := &river.PeriodicJobOpts{RunOnStart: true}
 	return &river.Config{
 		ID: r.ID, Logger: r.Log, Workers: r.Workers,
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: atOnce}},
+		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: atOnce}, job.GatewayQueue(r.Gateway): {MaxWorkers: atOnce}},
 		PeriodicJobs: []*river.PeriodicJob{
 			river.NewPeriodicJob(river.PeriodicInterval(r.SweepInterval), sweep, atStart),
 			river.NewPeriodicJob(river.PeriodicInterval(time.Hour), partitions, atStart),

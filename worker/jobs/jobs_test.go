@@ -18,16 +18,23 @@ import (
 	"understudy/internal/store/storetest"
 )
 
-// counter works re-route jobs by counting them, and blocks those of domain
-// "block".
+// work is a job of this test alone.
+type work struct {
+	Domain string `json:"domain"`
+}
+
+// Kind names the job.
+func (work) Kind() string { return "work" }
+
+// counter works jobs by counting them, and blocks those of domain "block".
 type counter struct {
-	river.WorkerDefaults[job.Reroute]
+	river.WorkerDefaults[work]
 	done    atomic.Int32
 	blocked atomic.Int32
 	release chan struct{}
 }
 
-func (c *counter) Work(ctx context.Context, j *river.Job[job.Reroute]) error {
+func (c *counter) Work(ctx context.Context, j *river.Job[work]) error {
 	if j.Args.Domain == "block" {
 		c.blocked.Add(1)
 		select {
@@ -95,7 +102,7 @@ func TestJobsAcrossAnOutage(t *testing.T) {
 	r, stop := start(t, s, c, sw)
 	defer stop()
 	insert := func(domain string) { // not before the server is back
-		eventually(t, "insert", func() bool { return s.Enqueue(t.Context(), job.Reroute{Domain: domain, At: time.Now()}, nil) == nil })
+		eventually(t, "insert", func() bool { return s.Enqueue(t.Context(), work{Domain: domain}, nil) == nil })
 	}
 	insert("a.test")
 	eventually(t, "the first job", func() bool { return c.done.Load() == 1 })
@@ -118,7 +125,7 @@ func TestJobsAcrossAnOutage(t *testing.T) {
 	insert("b.test")
 	eventually(t, "jobs of before and after", func() bool { return c.done.Load() >= 3 })
 	eventually(t, "sweeps again", func() bool { return sw.runs.Load() > before+1 })
-	if !r.Running() || testutil.ToFloat64(r.results.WithLabelValues("reroute", "done")) == 0 {
+	if !r.Running() || testutil.ToFloat64(r.results.WithLabelValues("work", "done")) == 0 {
 		t.Error("not running, or nothing counted")
 	}
 }
@@ -129,7 +136,7 @@ func TestKilledWorkersJobsRunAgain(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, cluster)
 	c := &counter{release: make(chan struct{})}
-	if err := s.Enqueue(t.Context(), job.Reroute{Domain: "a.test"}, nil); err != nil {
+	if err := s.Enqueue(t.Context(), work{Domain: "a.test"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	// What a killed worker leaves behind.
@@ -137,7 +144,7 @@ func TestKilledWorkersJobsRunAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Enqueue(t.Context(), job.Reroute{Domain: "another worker's"}, nil); err != nil {
+	if err := s.Enqueue(t.Context(), work{Domain: "another worker's"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.Pool.Exec(t.Context(), `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = '{test-worker,other}' WHERE state = 'available'`)
@@ -159,7 +166,7 @@ func TestShutdownLetsJobsEnd(t *testing.T) {
 	s := newStore(t, cluster)
 	c := &counter{release: make(chan struct{})}
 	_, stop := start(t, s, c, &sweeper{})
-	if err := s.Enqueue(t.Context(), job.Reroute{Domain: "block"}, nil); err != nil {
+	if err := s.Enqueue(t.Context(), work{Domain: "block"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the job to run", func() bool { return c.blocked.Load() == 1 })

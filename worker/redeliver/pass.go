@@ -35,7 +35,7 @@ type pass struct {
 // all delivers every item that is due. Its error is the store's.
 func (p *pass) all(ctx context.Context) error {
 	for ctx.Err() == nil && time.Now().Before(p.until) {
-		items, err := p.Store.DueItems(ctx, p.redelivery.ID, batch)
+		items, err := p.Store.DueItems(ctx, p.redelivery.ID, p.Gateway, batch)
 		if err != nil || len(items) == 0 {
 			return err
 		}
@@ -127,7 +127,9 @@ func (p *pass) send(ctx context.Context, i store.RedeliveryItem, to directory.Re
 	switch {
 	case errors.Is(err, archive.ErrEncrypted):
 		return p.failed(ctx, i, "the message is encrypted, and the worker was not given the key to it (archive_identity_file)")
-	case errors.Is(err, archive.ErrDamaged), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
+		return p.missing(ctx, i, m.Segment)
+	case errors.Is(err, archive.ErrDamaged):
 		return p.failed(ctx, i, "the message cannot be read from the archive")
 	case err != nil:
 		p.Log.Warn("archive cannot be read now", "id", i.Message, "error", err)
@@ -138,6 +140,21 @@ func (p *pass) send(ctx context.Context, i store.RedeliveryItem, to directory.Re
 	body := io.MultiReader(strings.NewReader(top), mime.DropFields(record.Body, p.dropped(i, record)...))
 	result := p.Delivery.Deliver(ctx, hosts, delivery.Message{Recipients: []string{to.Address.String()}, Body: body, Size: record.Size + int64(len(top))})[0]
 	return p.judge(ctx, i, hosts, result)
+}
+
+// missing deals with a message whose segment is neither here nor shipped.
+func (p *pass) missing(ctx context.Context, i store.RedeliveryItem, segment string) error {
+	gateway, err := p.Store.SegmentGateway(ctx, segment)
+	switch {
+	case err != nil:
+		return err
+	case gateway == "" || gateway == p.Gateway:
+		return p.failed(ctx, i, "the message cannot be read from the archive")
+	case time.Since(p.redelivery.At) > giveUpAfter:
+		return p.failed(ctx, i, "given up: its segment is on gateway "+gateway+" and not yet shipped")
+	}
+	p.metrics.messages.WithLabelValues("deferred").Inc()
+	return p.put(ctx, func(ctx context.Context) error { return p.Store.ItemElsewhere(ctx, i, gateway, elsewhere) })
 }
 
 // dropped are the fields that Postfix drops at delivery (message_drop_headers),

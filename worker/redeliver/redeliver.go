@@ -15,7 +15,9 @@
 //
 // 4xx, and a server that cannot be reached: tried again with growing pauses
 // for two days. 5xx: failed, with the reply. PostgreSQL down: the run is
-// repeated. A message that the archive does not have any more: failed.
+// repeated. A message that the archive does not have any more: failed. One
+// whose segment is on another gateway, and not shipped yet, is left to that
+// gateway's worker; when that is down it waits for one of both.
 package redeliver
 
 import (
@@ -40,12 +42,14 @@ type Store interface {
 	Redelivery(ctx context.Context, id int64) (*store.Redelivery, error)
 	LockRedelivery(ctx context.Context, id int64) (release func(), ok bool, err error)
 	CollectRedelivery(ctx context.Context, r *store.Redelivery) error
-	DueItems(ctx context.Context, id int64, limit int) ([]store.RedeliveryItem, error)
+	DueItems(ctx context.Context, id int64, gateway string, limit int) ([]store.RedeliveryItem, error)
 	NextItem(ctx context.Context, id int64) (at time.Time, ok bool, err error)
 	BeginItem(ctx context.Context, i store.RedeliveryItem) (bool, error)
 	ItemSent(ctx context.Context, i store.RedeliveryItem, reply string) error
 	ItemFailed(ctx context.Context, i store.RedeliveryItem, reply string) error
 	ItemRetry(ctx context.Context, i store.RedeliveryItem, reply string, next time.Time) error
+	ItemElsewhere(ctx context.Context, i store.RedeliveryItem, gateway string, pause time.Duration) error
+	SegmentGateway(ctx context.Context, segment string) (string, error)
 	FinishRedelivery(ctx context.Context, id int64) (bool, error)
 	Message(ctx context.Context, access store.Access, id uuid.UUID) (*store.MessageRow, error)
 }
@@ -59,6 +63,7 @@ type Deliverer interface {
 type Config struct {
 	Directory *directory.Directory
 	Store     Store
+	Gateway   string                                                              // name of this machine
 	Open      func(ctx context.Context, ref archive.Ref) (*archive.Record, error) // of the archive
 	Delivery  Deliverer
 	Reentry   string        // host:port of Postfix's re-entry listener
@@ -83,6 +88,8 @@ const (
 	batch       = 200
 	collectTime = 5 * time.Minute
 	longestNap  = 20 * time.Second
+	crowdedNap  = 2 * time.Second // while another worker is at it
+	elsewhere   = time.Minute     // between looks for a segment that only another gateway has
 	firstPause  = 5 * time.Second // of an item, doubling
 	longPause   = 15 * time.Minute
 	giveUpAfter = 48 * time.Hour
@@ -116,7 +123,7 @@ func (w *Worker) Work(ctx context.Context, j *river.Job[job.Redeliver]) error {
 func (w *Worker) Run(ctx context.Context, id int64) (time.Duration, error) {
 	release, ok, err := w.Store.LockRedelivery(ctx, id)
 	if err != nil || !ok { // another process is at it
-		return longestNap, err
+		return crowdedNap, err
 	}
 	defer release()
 	r, err := w.Store.Redelivery(ctx, id)

@@ -128,7 +128,7 @@ func TestTwoWorkers(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	if got, nap := w.run(r.ID); got.Done != 0 || nap != longestNap {
+	if got, nap := w.run(r.ID); got.Done != 0 || nap != crowdedNap {
 		t.Errorf("%+v, %v", got, nap)
 	}
 	release()

@@ -105,6 +105,11 @@ func (c childConfig) worker(dir *directory.Directory, reg prometheus.Registerer)
 		Log: slog.New(slog.DiscardHandler), Metrics: reg}), s, func() { cancel(); wg.Wait(); s.Close() }, nil
 }
 
+// opener reads the archive in a directory.
+func (w *world) opener(dir string) func(context.Context, archive.Ref) (*archive.Record, error) {
+	return func(_ context.Context, ref archive.Ref) (*archive.Record, error) { return archive.ReadRecord(dir, ref) }
+}
+
 func (w *world) exec(sql string, args ...any) {
 	w.t.Helper()
 	if _, err := w.store.Pool.Exec(w.t.Context(), sql, args...); err != nil {

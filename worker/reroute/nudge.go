@@ -13,7 +13,7 @@ const nobody = "nudge@understudy.invalid"
 
 // nudge makes qmgr resolve another address than those of the domain, and so
 // forget the one that it resolved last.
-func (w *Worker) nudge(ctx context.Context) error {
+func (w *Rerouter) nudge(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, nudgeTimeout)
 	defer cancel()
 	body := strings.NewReader("Subject: forget the address resolved last\r\n\r\n")

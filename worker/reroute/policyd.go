@@ -13,7 +13,7 @@ import (
 // awaitPolicyd waits until policyd answers by a directory that is at least of
 // this version, or 2 s have passed: then the flush comes too early, and a
 // later round makes up for it.
-func (w *Worker) awaitPolicyd(ctx context.Context, version int64) {
+func (w *Rerouter) awaitPolicyd(ctx context.Context, version int64) {
 	ctx, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -18,7 +18,7 @@ import (
 // flush runs "postqueue -s DOMAIN": schedule the delivery of all mail that is
 // deferred for the domain (flush(8); the domain must be one of
 // fast_flush_domains, by default $relay_domains).
-func (w *Worker) flush(ctx context.Context, domain string) error {
+func (w *Rerouter) flush(ctx context.Context, domain string) error {
 	cmd, cancel := w.postqueue(ctx, "-s", domain)
 	defer cancel()
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -28,7 +28,7 @@ func (w *Worker) flush(ctx context.Context, domain string) error {
 }
 
 // flushOne runs "postqueue -i ID": schedule the delivery of one message.
-func (w *Worker) flushOne(ctx context.Context, id string) error {
+func (w *Rerouter) flushOne(ctx context.Context, id string) error {
 	cmd, cancel := w.postqueue(ctx, "-i", id)
 	defer cancel()
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -48,7 +48,7 @@ type count struct {
 }
 
 // queued asks "postqueue -j" what is queued for a domain.
-func (w *Worker) queued(ctx context.Context, domain string) (count, error) {
+func (w *Rerouter) queued(ctx context.Context, domain string) (count, error) {
 	cmd, cancel := w.postqueue(ctx, "-j")
 	defer cancel()
 	var stderr bytes.Buffer
@@ -71,7 +71,7 @@ func (w *Worker) queued(ctx context.Context, domain string) (count, error) {
 	return c, nil
 }
 
-func (w *Worker) postqueue(ctx context.Context, args ...string) (*exec.Cmd, context.CancelFunc) {
+func (w *Rerouter) postqueue(ctx context.Context, args ...string) (*exec.Cmd, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	all := slices.Concat(w.Postqueue, args)
 	cmd := exec.CommandContext(ctx, all[0], all[1:]...)

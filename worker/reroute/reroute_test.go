@@ -3,7 +3,6 @@ package reroute
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,19 +13,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/riverqueue/river/rivertype"
-
 	"understudy/internal/delivery"
 	"understudy/internal/delivery/postfixtest"
 	"understudy/internal/directory"
-	"understudy/internal/job"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
 	"understudy/internal/store/storetest"
@@ -85,44 +79,51 @@ func policyd(t *testing.T, version *atomic.Int64) string {
 	return l.Addr().String()
 }
 
-// TestDeferredMailMoves: 25 messages deferred for a primary that is gone are
-// at the other destination within seconds of the change of mode.
+// TestDeferredMailMoves: two gateways share a database, and each has messages
+// deferred for a primary that is gone. Those of both are at the other
+// destination within seconds of the change of mode.
 func TestDeferredMailMoves(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
 	portal := postfixtest.Start(t, postfixtest.Options{})
-	gateway := postfixtest.Start(t, postfixtest.Options{Main: gatewayMain})
 	var nexthop atomic.Value // of example.test; at first nobody is there
 	nexthop.Store("[127.0.0.1]:1")
-	socketmap(t, gateway.Dir+"/socketmap", func(key string) string {
-		if key == nobody {
-			return "discard:"
-		}
-		if strings.HasSuffix(strings.ToLower(key), "@"+domain) {
-			return "smtp:" + nexthop.Load().(string)
-		}
-		return "smtp:[127.0.0.1]:1"
-	})
-	const total = 25
-	for n := range total {
-		recipient := []string{"ana@example.test", "bruno@Example.test"}[n%2]
-		r := (&delivery.Client{}).Deliver(t.Context(), []string{gateway.SMTP}, delivery.Message{Sender: "s@x.test", Recipients: []string{recipient, "x@other.test"},
-			Body: strings.NewReader(fmt.Sprintf("Subject: %d\r\n\r\n", n))})
-		if r[0].Err != nil || r[1].Err != nil {
-			t.Fatal(r)
-		}
-	}
 	var version atomic.Int64
-	w := New(Config{Changes: s, Postqueue: []string{"postqueue", "-c", gateway.Dir}, Reentry: gateway.SMTP, Delivery: &delivery.Client{}, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)})
-	await(t, func() bool {
+	const total = 25 // of each
+	var all []*Rerouter
+	for range 2 {
+		gateway := postfixtest.Start(t, postfixtest.Options{Main: gatewayMain})
+		socketmap(t, gateway.Dir+"/socketmap", func(key string) string {
+			if key == nobody {
+				return "discard:"
+			}
+			if strings.HasSuffix(strings.ToLower(key), "@"+domain) {
+				return "smtp:" + nexthop.Load().(string)
+			}
+			return "smtp:[127.0.0.1]:1"
+		})
+		for n := range total {
+			recipient := []string{"ana@example.test", "bruno@Example.test"}[n%2]
+			r := (&delivery.Client{}).Deliver(t.Context(), []string{gateway.SMTP}, delivery.Message{Sender: "s@x.test", Recipients: []string{recipient, "x@other.test"},
+				Body: strings.NewReader(fmt.Sprintf("Subject: %d\r\n\r\n", n))})
+			if r[0].Err != nil || r[1].Err != nil {
+				t.Fatal(r)
+			}
+		}
+		all = append(all, New(Config{Directory: followed(t, s), Postqueue: []string{"postqueue", "-c", gateway.Dir}, Reentry: gateway.SMTP,
+			Delivery: &delivery.Client{}, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)}))
+	}
+	holds := func(w *Rerouter, n int) bool {
 		c, err := w.queued(t.Context(), domain)
-		return err == nil && c.deferred == total && c.active == 0
-	})
-	client := runJobs(t, s, w)
+		return err == nil && c.deferred == n && c.active == 0
+	}
+	for _, w := range all {
+		await(t, func() bool { return holds(w, total) })
+		run(t, w)
+	}
 	nexthop.Store("[127.0.0.1]" + portal.SMTP[strings.LastIndexByte(portal.SMTP, ':'):])
 	began := time.Now()
-	change, err := s.SwitchMode(t.Context(), store.Switch{Domain: domain, To: directory.Emergency, Actor: "op", Manual: true})
-	if err != nil {
+	if _, err := s.SwitchMode(t.Context(), store.Switch{Domain: domain, To: directory.Emergency, Actor: "op", Manual: true}); err != nil {
 		t.Fatal(err)
 	}
 	state, err := s.Mode(t.Context(), domain)
@@ -130,23 +131,39 @@ func TestDeferredMailMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	version.Store(state.Version)
-	portal.Await("ana@example.test", 13)
-	portal.Await("bruno@example.test", 12)
+	portal.Await("ana@example.test", 26)
+	portal.Await("bruno@example.test", 24)
 	t.Logf("all moved %s after the change", time.Since(began).Round(time.Millisecond))
-	await(t, func() bool {
-		c, err := w.queued(t.Context(), domain)
-		return err == nil && c.deferred == 0
-	})
-	if c, err := w.queued(t.Context(), "other.test"); err != nil || c.deferred != total {
-		t.Errorf("another domain's deferred mail: %d, %v; want %d left alone", c.deferred, err, total)
+	for _, w := range all {
+		await(t, func() bool { return holds(w, 0) })
+		if c, err := w.queued(t.Context(), "other.test"); err != nil || c.deferred != total {
+			t.Errorf("another domain's deferred mail: %d, %v; want %d left alone", c.deferred, err, total)
+		}
 	}
-	await(t, func() bool {
-		list, err := client.JobList(t.Context(), river.NewJobListParams().Kinds("reroute").States(rivertype.JobStateCompleted))
-		return err == nil && len(list.Jobs) == 1
+}
+
+// followed is a directory that follows a database, loaded.
+func followed(t *testing.T, s *store.Store) *directory.Directory {
+	t.Helper()
+	d := directory.New()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	wg.Go(func() {
+		f := directory.Follower{Directory: d, Config: s.Pool.Config().ConnConfig, Log: slog.New(slog.DiscardHandler)}
+		f.Run(ctx) //nolint:errcheck // only about its file, which it has not
 	})
-	if change.To != directory.Emergency {
-		t.Errorf("%+v", change)
-	}
+	await(t, d.Loaded)
+	return d
+}
+
+// run runs a rerouter until the test ends.
+func run(t *testing.T, w *Rerouter) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	wg.Go(func() { w.Run(ctx) })
 }
 
 // socketmap serves a table to Postfix (socketmap_table(5)): netstrings of
@@ -188,28 +205,6 @@ func socketmap(t *testing.T, path string, lookup func(key string) string) {
 	}()
 }
 
-func runJobs(t *testing.T, s *store.Store, w *Worker) *river.Client[pgx.Tx] {
-	t.Helper()
-	workers := river.NewWorkers()
-	river.AddWorker(workers, w)
-	client, err := river.NewClient(riverpgxv5.New(s.Pool), &river.Config{Workers: workers, Logger: slog.New(slog.DiscardHandler),
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}}, FetchPollInterval: 100 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := client.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		if err := client.StopAndCancel(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return client
-}
-
 func await(t *testing.T, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -222,14 +217,6 @@ func await(t *testing.T, done func() bool) {
 		<-tick.C
 	}
 }
-
-// changes answers for the database.
-type changes struct {
-	state store.ModeState
-	err   error
-}
-
-func (c changes) Mode(context.Context, string) (store.ModeState, error) { return c.state, c.err }
 
 // script writes a program that stands for postqueue and notes its arguments.
 func script(t *testing.T, body string) (command []string, calls func() string) {
@@ -245,9 +232,9 @@ func script(t *testing.T, body string) (command []string, calls func() string) {
 	}
 }
 
-func rerouteJob(change int64, snoozes int) *river.Job[job.Reroute] {
-	return &river.Job[job.Reroute]{JobRow: &rivertype.JobRow{Attempt: 1, Metadata: fmt.Appendf(nil, `{"snoozes":%d}`, snoozes)},
-		Args: job.Reroute{Domain: domain, Change: change, At: time.Now()}}
+// known is a directory with these domains.
+func known(version int64, domains ...*directory.Domain) *directory.Change {
+	return &directory.Change{Full: true, Version: version, Domains: domains}
 }
 
 // TestRounds: what follows a round.
@@ -255,50 +242,71 @@ func TestRounds(t *testing.T) {
 	t.Parallel()
 	const deferred, active = `{"queue_name":"deferred","recipients":[{"address":"a@example.test"}]}`, `{"queue_name":"active","recipients":[{"address":"a@example.test"}]}`
 	const missed = `{"queue_name":"deferred","queue_id":"4Q","recipients":[{"address":"a@example.test"}]}{"queue_name":"deferred","queue_id":"5Q","recipients":[{"address":"a@other.test"}]}`
-	var version atomic.Int64
-	version.Store(100)
-	control := policyd(t, &version)
 	tests := []struct {
-		name    string
-		state   changes
-		snoozes int
-		script  string
-		snooze  time.Duration // 0: the job ends
-		err     bool
-		calls   string
+		name   string
+		round  int
+		script string
+		wait   time.Duration // 0: it was the last
+		calls  string
 	}{
-		{"nothing queued", changes{store.ModeState{Change: 7}, nil}, 0, "", 0, false, "-s example.test\n-j\n"},
-		{"deferred, first", changes{store.ModeState{Change: 7}, nil}, 0, "echo '" + deferred + "'", time.Second, false, "-s example.test\n-j\n"},
-		{"missed by the flush", changes{store.ModeState{Change: 7}, nil}, 0, "echo '" + missed + "'", time.Second, false, "-s example.test\n-j\n-i 4Q\n"},
-		{"deferred, second", changes{store.ModeState{Change: 7}, nil}, 1, "echo '" + deferred + "'", 2 * time.Second, false, "-s example.test\n-j\n"},
-		{"active, early", changes{store.ModeState{Change: 7}, nil}, 2, "echo '" + active + "'", 3 * time.Second, false, "-s example.test\n-j\n"},
-		{"active, late", changes{store.ModeState{Change: 7}, nil}, 6, "echo '" + active + "'", 0, false, "-s example.test\n-j\n"},
-		{"deferred, last", changes{store.ModeState{Change: 7}, nil}, 9, "echo '" + deferred + "'", 0, false, "-s example.test\n-j\n"},
-		{"Postfix down", changes{store.ModeState{Change: 7}, nil}, 0, "echo down >&2; exit 69", time.Second, false, "-s example.test\n"},
-		{"Postfix down, last", changes{store.ModeState{Change: 7}, nil}, 9, "echo down >&2; exit 69", 0, true, "-s example.test\n"},
-		{"odd answer, last", changes{store.ModeState{Change: 7}, nil}, 9, "echo '{\"queue_name\":'", 0, true, "-s example.test\n-j\n"},
-		{"newer change", changes{store.ModeState{Change: 8}, nil}, 0, "", 0, false, ""},
-		{"domain gone", changes{err: store.ErrNotFound}, 0, "", 0, false, ""},
-		{"database down", changes{err: errors.New("down")}, 0, "", 0, true, ""},
+		{"nothing queued", 0, "", 0, "-s example.test\n-j\n"},
+		{"deferred, first", 0, "echo '" + deferred + "'", time.Second, "-s example.test\n-j\n"},
+		{"missed by the flush", 0, "echo '" + missed + "'", time.Second, "-s example.test\n-j\n-i 4Q\n"},
+		{"deferred, second", 1, "echo '" + deferred + "'", 2 * time.Second, "-s example.test\n-j\n"},
+		{"active, early", 2, "echo '" + active + "'", 3 * time.Second, "-s example.test\n-j\n"},
+		{"active, late", 6, "echo '" + active + "'", 0, "-s example.test\n-j\n"},
+		{"deferred, last", 9, "echo '" + deferred + "'", 0, "-s example.test\n-j\n"},
+		{"Postfix down", 0, "echo down >&2; exit 69", time.Second, "-s example.test\n"},
+		{"Postfix down, last", 9, "echo down >&2; exit 69", failedPause, "-s example.test\n"},
+		{"Postfix back after the last", 10, "", 0, "-s example.test\n-j\n"},
+		{"odd answer, last", 9, "echo '{\"queue_name\":'", failedPause, "-s example.test\n-j\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			command, calls := script(t, tt.script)
-			w := New(Config{Changes: tt.state, Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Control: control, Log: slog.New(slog.DiscardHandler)})
-			err := w.Work(t.Context(), rerouteJob(7, tt.snoozes))
-			var snooze *river.JobSnoozeError
-			if errors.As(err, &snooze) {
-				if snooze.Duration != tt.snooze {
-					t.Errorf("sleeps %s, want %s", snooze.Duration, tt.snooze)
-				}
-			} else if tt.snooze != 0 || (err != nil) != tt.err {
-				t.Errorf("got %v", err)
+			w := New(Config{Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Log: slog.New(slog.DiscardHandler)})
+			wait, done := w.step(t.Context(), change{domain: domain, since: time.Now()}, tt.round)
+			if done != (tt.wait == 0) || wait != tt.wait {
+				t.Errorf("waits %s, done %v; want %s", wait, done, tt.wait)
 			}
 			if calls() != tt.calls {
 				t.Errorf("calls %q, want %q", calls(), tt.calls)
 			}
 		})
+	}
+}
+
+// TestWatch: which domains are re-routed as the directory changes, once for
+// each change: a newer change and a removal end the rounds of the old one.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	command, calls := script(t, "")
+	var version atomic.Int64
+	version.Store(100)
+	d := directory.New()
+	w := New(Config{Directory: d, Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)})
+	run(t, w)
+	seen := func(name string, n int) {
+		t.Helper()
+		await(t, func() bool { return strings.Count(calls(), "-s "+name+"\n") == n })
+	}
+	now := time.Now()
+	old := &directory.Domain{ID: 1, Name: "old.test", Mode: directory.Normal, ModeSince: now.Add(-2 * lookBack)}
+	recent := &directory.Domain{ID: 2, Name: "recent.test", Mode: directory.Emergency, ModeSince: now.Add(-time.Minute)}
+	d.Apply(known(1, old, recent))
+	seen("recent.test", 1) // it came while this worker was down
+	changed := *old
+	changed.Mode, changed.ModeSince = directory.Emergency, now
+	added := &directory.Domain{ID: 3, Name: "added.test", Mode: directory.Normal, ModeSince: now}
+	d.Apply(known(2, &changed, recent, added))
+	seen("old.test", 1)
+	back := changed
+	back.Mode, back.ModeSince = directory.Normal, now.Add(time.Second)
+	d.Apply(known(3, &back, added))
+	seen("old.test", 2)
+	if c := calls(); strings.Contains(c, "added") || strings.Count(c, "recent") != 1 {
+		t.Errorf("calls %q", c)
 	}
 }
 
@@ -309,7 +317,7 @@ func TestAwaitsPolicyd(t *testing.T) {
 	command, calls := script(t, "")
 	var version atomic.Int64
 	version.Store(9)
-	w := New(Config{Changes: changes{store.ModeState{Change: 7, Version: 10}, nil}, Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)})
+	w := New(Config{Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Control: policyd(t, &version), Log: slog.New(slog.DiscardHandler)})
 	began := time.Now()
 	time.AfterFunc(300*time.Millisecond, func() {
 		if calls() != "" {
@@ -317,27 +325,23 @@ func TestAwaitsPolicyd(t *testing.T) {
 		}
 		version.Store(10)
 	})
-	if err := w.Work(t.Context(), rerouteJob(7, 0)); err != nil || calls() == "" || time.Since(began) < 300*time.Millisecond {
-		t.Errorf("%v after %s", err, time.Since(began))
+	c := change{domain: domain, version: 10}
+	if w.follow(t.Context(), c); calls() == "" || time.Since(began) < 300*time.Millisecond {
+		t.Errorf("%q after %s", calls(), time.Since(began))
 	}
 	w.Control = "/nonexistent"
 	began = time.Now()
-	if err := w.Work(t.Context(), rerouteJob(7, 0)); err != nil || time.Since(began) < catchUp || time.Since(began) > 3*catchUp {
-		t.Errorf("%v after %s", err, time.Since(began))
+	if w.follow(t.Context(), c); time.Since(began) < catchUp || time.Since(began) > 3*catchUp {
+		t.Errorf("after %s", time.Since(began))
 	}
 }
 
 func TestArgumentIsADomain(t *testing.T) {
 	t.Parallel()
 	command, calls := script(t, "")
-	w := New(Config{Changes: changes{}, Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Log: slog.New(slog.DiscardHandler)})
+	w := New(Config{Postqueue: command, Reentry: nowhere, Delivery: &delivery.Client{}, Log: slog.New(slog.DiscardHandler)})
 	for _, d := range []string{"", "-f", "-sexample.test", "a b", "Example.test", "a.test;b", "[127.0.0.1]", "a.test\n", "../x"} {
-		j := rerouteJob(7, 0)
-		j.Args.Domain = d
-		var cancel *river.JobCancelError
-		if err := w.Work(t.Context(), j); !errors.As(err, &cancel) {
-			t.Errorf("%q: %v", d, err)
-		}
+		w.follow(t.Context(), change{domain: d})
 	}
 	if calls() != "" {
 		t.Errorf("called: %s", calls())
