@@ -36,11 +36,13 @@ const (
 )
 
 // actions and protocol are what is negotiated with Postfix: every byte of the
-// headers, and no answer where none is needed.
+// headers, and one answer a message, at its end. Each answer costs Postfix and
+// us a switch of processes.
 const (
 	actions  = milter.OptAddHeader
-	protocol = milter.OptHeaderLeadingSpace | milter.OptNoConnReply | milter.OptNoHeloReply |
-		milter.OptNoHeaderReply | milter.OptNoBodyReply | milter.OptNoUnknown | milter.OptNoData
+	protocol = milter.OptHeaderLeadingSpace | milter.OptNoConnReply | milter.OptNoHeloReply | milter.OptNoMailReply |
+		milter.OptNoRcptReply | milter.OptNoHeaderReply | milter.OptNoEOHReply | milter.OptNoBodyReply |
+		milter.OptNoUnknown | milter.OptNoData
 )
 
 // server is what all sessions share.

@@ -18,9 +18,10 @@ import (
 // idHeader is inserted on top of every archived message.
 const idHeader = "X-Understudy-Id"
 
-// maxEnvelope bounds the recipients of one message, in bytes. Further ones
-// are refused for now; the client sends them in another transaction.
-const maxEnvelope = 256 << 10
+// maxEnvelope bounds the recipients of one message, in bytes: what a record
+// holds, twice (with their mailboxes). The thousand that Postfix takes
+// (smtpd_recipient_limit) have room, unless their names are absurd.
+const maxEnvelope = 450 << 10
 
 var errPanic = errors.New("panic in a milter callback")
 
@@ -43,7 +44,21 @@ type session struct {
 	decided    bool // verdict is known: the envelope is complete
 	verdict    verdict
 	message    *message // nil until its content begins, or when it is not to be archived
+	refusal    *refusal // what its end will be answered with, when that is known before
 }
+
+// refusal is a temporary failure.
+type refusal struct {
+	reason string // label of metrics
+	reply  string // SMTP reply: it keeps go-milter's session, and tells the client's postmaster what is wrong
+	cause  error
+}
+
+var (
+	notReady = &refusal{"directory", "451 4.3.0 Archive not ready, try again later", errors.New("directory not loaded")}
+	tooMany  = &refusal{"recipients", "452 4.5.3 Too many recipients in one message", errors.New("too many recipients")}
+	noOrder  = &refusal{"protocol", "451 4.3.0 Message not understood, try again later", errors.New("end of a message that never began")}
+)
 
 // reset forgets the message.
 func (s *session) reset() {
@@ -51,7 +66,7 @@ func (s *session) reset() {
 		s.message.spool.Close()
 	}
 	s.from, s.recipients, s.addresses, s.queueID = origin{}, nil, 0, ""
-	s.decided, s.verdict, s.message = false, verdict{}, nil
+	s.decided, s.verdict, s.message, s.refusal = false, verdict{}, nil, nil
 	s.conn.setBusy(false)
 }
 
@@ -98,23 +113,22 @@ func (s *session) MailFrom(from string, m *milter.Modifier) (_ milter.Response, 
 	s.reset()
 	s.collect(m)
 	if !s.server.dir.Loaded() {
-		return s.refuse("directory", "451 4.3.0 Archive not ready, try again later", errors.New("directory not loaded")), nil
+		s.refusal = notReady
 	}
 	s.from = origin{client: s.client, login: macro(m, "auth_authen"), sender: from}
-	return milter.RespContinue, nil
+	return nil, nil
 }
 
 // RcptTo tells one recipient that Postfix accepts.
 func (s *session) RcptTo(to string, m *milter.Modifier) (_ milter.Response, err error) {
 	defer s.guard(&err)
 	s.collect(m)
-	cost := recordCost(to)
-	if s.addresses+cost > maxEnvelope {
-		return s.refuse("recipients", "452 4.5.3 Too many recipients, send the rest again", errors.New("too many recipients")), nil
+	if s.addresses += recordCost(to); s.addresses > maxEnvelope {
+		s.refusal = tooMany
+	} else {
+		s.recipients = append(s.recipients, to)
 	}
-	s.addresses += cost
-	s.recipients = append(s.recipients, to)
-	return milter.RespContinue, nil
+	return nil, nil
 }
 
 // recordCost is an upper bound of what an address takes in a record's JSON
@@ -136,13 +150,17 @@ func (s *session) begin(m *milter.Modifier) {
 		return
 	}
 	s.conn.setBusy(true)
-	s.verdict, s.decided = decide(s.server.dir, s.from, s.recipients), true
+	s.decided = true
+	if s.refusal != nil {
+		return
+	}
+	s.verdict = decide(s.server.dir, s.from, s.recipients)
 	if s.verdict.covered {
 		s.message = &message{spool: archive.NewSpool(s.server.spoolDir, s.server.maxBytes)}
 	}
 }
 
-// Header takes one header field. No answer was negotiated.
+// Header takes one header field.
 func (s *session) Header(name, value string, m *milter.Modifier) (_ milter.Response, err error) {
 	defer s.guard(&err)
 	clear(m.Headers) // go-milter keeps all it has seen: unbounded, and not needed
@@ -153,21 +171,17 @@ func (s *session) Header(name, value string, m *milter.Modifier) (_ milter.Respo
 	return nil, nil
 }
 
-// Headers is the end of the header. A message that is nobody's ends here: its
-// body need not be sent.
+// Headers is the end of the header.
 func (s *session) Headers(_ textproto.MIMEHeader, m *milter.Modifier) (_ milter.Response, err error) {
 	defer s.guard(&err)
 	s.begin(m)
-	if s.message == nil {
-		s.server.metrics.messages.WithLabelValues(string(s.verdict.direction), "passed").Inc()
-		s.reset()
-		return milter.RespAccept, nil
+	if s.message != nil {
+		s.message.endOfHeader()
 	}
-	s.message.endOfHeader()
-	return milter.RespContinue, nil
+	return nil, nil
 }
 
-// BodyChunk takes a piece of the body. No answer was negotiated.
+// BodyChunk takes a piece of the body.
 func (s *session) BodyChunk(chunk []byte, _ *milter.Modifier) (_ milter.Response, err error) {
 	defer s.guard(&err)
 	if s.message != nil {
@@ -176,13 +190,20 @@ func (s *session) BodyChunk(chunk []byte, _ *milter.Modifier) (_ milter.Response
 	return nil, nil
 }
 
-// Body is the end of the message: archive it, then let it through.
+// Body is the end of the message, and the only answer: archived, then let
+// through. A message that is nobody's is let through as it is.
 func (s *session) Body(m *milter.Modifier) (_ milter.Response, err error) {
 	defer s.guard(&err)
 	defer s.reset()
 	s.collect(m)
-	if s.message == nil {
-		return s.refuse("protocol", "451 4.3.0 Message not understood, try again later", errors.New("end of a message that never began")), nil
+	switch {
+	case !s.decided:
+		return s.refuse(noOrder), nil
+	case s.refusal != nil:
+		return s.refuse(s.refusal), nil
+	case s.message == nil:
+		s.server.metrics.messages.WithLabelValues(string(s.verdict.direction), "passed").Inc()
+		return milter.RespAccept, nil
 	}
 	begin := time.Now()
 	id, err := s.store()
@@ -190,7 +211,7 @@ func (s *session) Body(m *milter.Modifier) (_ milter.Response, err error) {
 	direction := string(s.verdict.direction)
 	if err != nil {
 		s.server.metrics.messages.WithLabelValues(direction, "refused").Inc()
-		return s.refuseTrouble(err), nil
+		return s.refuse(trouble(err)), nil
 	}
 	if err := m.InsertHeader(0, idHeader, " "+id.String()); err != nil {
 		return nil, fmt.Errorf("insert %s: %w", idHeader, err)
@@ -232,20 +253,19 @@ func (s *session) Abort(*milter.Modifier) (err error) {
 	return nil
 }
 
-// refuseTrouble answers for an error of archiving.
-func (s *session) refuseTrouble(err error) milter.Response {
+// trouble is the answer to an error of archiving.
+func trouble(err error) *refusal {
 	if errors.Is(err, archive.ErrTooLarge) {
-		return s.refuse("size", "452 4.3.4 Message too large for the archive", err)
+		return &refusal{"size", "452 4.3.4 Message too large for the archive", err}
 	}
-	return s.refuse("archive", "451 4.3.0 Message could not be archived, try again later", err)
+	return &refusal{"archive", "451 4.3.0 Message could not be archived, try again later", err}
 }
 
-// refuse answers with a temporary failure. The reply code keeps go-milter's
-// session, and says to the client's postmaster what is wrong.
-func (s *session) refuse(reason, reply string, cause error) milter.Response {
-	s.server.metrics.refused.WithLabelValues(reason).Inc()
-	s.server.log.Warn("refused for now", "reason", reason, "queue_id", s.queueID, "error", cause)
-	return milter.NewResponseStr(byte(milter.ActReplyCode), reply)
+// refuse answers with a temporary failure.
+func (s *session) refuse(r *refusal) milter.Response {
+	s.server.metrics.refused.WithLabelValues(r.reason).Inc()
+	s.server.log.Warn("refused for now", "reason", r.reason, "queue_id", s.queueID, "error", r.cause)
+	return milter.NewResponseStr(byte(milter.ActReplyCode), r.reply)
 }
 
 // guard turns a panic into the end of this connection, which Postfix answers
