@@ -16,6 +16,7 @@ import (
 	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"golang.org/x/sync/semaphore"
 )
 
 // openTest opens a writer that is closed at the end of the test.
@@ -267,7 +268,7 @@ func TestAppendRespectsContext(t *testing.T) {
 
 func TestSpool(t *testing.T) {
 	t.Parallel()
-	for _, step := range []int{1000, 4096, spoolMemory, spoolMemory + 1, 3 * spoolMemory} {
+	for _, step := range []int{1000, 4096, spoolFree, spoolFree + 1, spoolShare/7, spoolShare/7 + 1, 3 * spoolShare} {
 		s, want := NewSpool(t.TempDir(), 1<<30), []byte{}
 		for i := range 7 {
 			chunk := bytes.Repeat([]byte{byte('a' + i)}, step)
@@ -280,8 +281,11 @@ func TestSpool(t *testing.T) {
 				t.Fatalf("step %d: reads back %d of %d bytes, %v", step, got.Len(), len(want), err)
 			}
 		}
-		if s.Size() != int64(len(want)) || cap(s.buf) > 2*spoolMemory {
+		if s.Size() != int64(len(want)) || cap(s.buf) > 2*spoolFree {
 			t.Errorf("size %d, want %d; holds %d bytes in memory", s.Size(), len(want), cap(s.buf))
+		}
+		if inFile := s.file != nil; inFile != (len(want) > spoolShare) {
+			t.Errorf("%d bytes are in a file: %v", len(want), inFile)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -289,5 +293,35 @@ func TestSpool(t *testing.T) {
 		if _, err := s.Write([]byte("x")); err == nil {
 			t.Error("a closed spool takes bytes")
 		}
+	}
+}
+
+// TestSpoolMemory: a spool takes no more than all may have together, gives it
+// back, and keeps every byte when there is none left.
+func TestSpoolMemory(t *testing.T) {
+	t.Parallel()
+	memory := semaphore.NewWeighted(3 * chunkSize)
+	body := randomBytes(1, 4*chunkSize)
+	write := func() *Spool {
+		s := NewSpool(t.TempDir(), 1<<30)
+		s.memory = memory
+		if _, err := s.Write(body); err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		if _, err := s.WriteTo(&got); err != nil || !bytes.Equal(got.Bytes(), body) {
+			t.Fatalf("reads back %d of %d bytes, %v", got.Len(), len(body), err)
+		}
+		return s
+	}
+	first := write()
+	if second := write(); first.file != nil || second.file == nil {
+		t.Errorf("files: %v, %v; want none for the first spool, one for the second", first.file, second.file)
+	}
+	if _, err := first.Write([]byte("x")); err != nil || first.file == nil {
+		t.Errorf("a byte more than there is memory for: file %v, %v", first.file, err)
+	}
+	if !memory.TryAcquire(3 * chunkSize) {
+		t.Error("what went to a file still takes memory")
 	}
 }

@@ -158,9 +158,9 @@ func TestLeftoverSpools(t *testing.T) {
 		}
 	}
 	openTest(t, t.TempDir(), Options{SpoolDir: spools})
-	s := NewSpool(spools, 1<<20)
+	s := NewSpool(spools, 1<<30)
 	defer s.Close()
-	if _, err := s.Write(make([]byte, 3*spoolMemory)); err != nil {
+	if _, err := s.Write(make([]byte, 3*spoolShare)); err != nil {
 		t.Fatal(err)
 	}
 	left, err := os.ReadDir(spools)

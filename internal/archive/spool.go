@@ -9,31 +9,43 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 )
 
-// spoolMemory is what a Spool keeps in memory, in bytes; the rest goes to a
-// file.
-const spoolMemory = 64 << 10
+const (
+	spoolFree   = chunkSize // bytes that each Spool may keep in memory
+	spoolShare  = 1 << 20   // and, while there is room in spoolMemory,
+	spoolBudget = 32 << 20  // of all Spools of the process beyond spoolFree
+)
+
+// spoolMemory is the room that is left: most mail needs no file.
+var spoolMemory = semaphore.NewWeighted(spoolBudget)
 
 // spoolPrefix begins the names of spool files while they have one.
 const spoolPrefix = ".spool-"
 
-// Spool holds one message while it comes in: up to 64 KiB in memory, then in
-// a temporary file that has no name and so vanishes with the process. It is
-// not safe for use by several goroutines at once.
+// Spool holds one message while it comes in: in memory up to 64 KiB, or 1 MiB
+// while all Spools together do not need more than 32 MiB, then in a temporary
+// file that has no name and so vanishes with the process. It is not safe for
+// use by several goroutines at once.
 type Spool struct {
-	dir  string
-	max  int64
-	size int64
-	buf  []byte   // everything, or what is not yet in file
-	file *os.File // nil while all is in memory
-	err  error    // of the first write that did not succeed; sticky
+	dir    string
+	max    int64
+	size   int64
+	buf    []byte              // the first 64 KiB, or what is not yet in file
+	memory *semaphore.Weighted // what more is taken from
+	more   []*[chunkSize]byte  // what follows buf; nil when there is a file
+	tail   int                 // bytes in the last of more
+	file   *os.File            // nil while all is in memory
+	err    error               // of the first write that did not succeed; sticky
 }
 
 // NewSpool returns an empty spool whose file, if it needs one, lies in dir. A
 // message of more than max bytes is refused with ErrTooLarge.
-func NewSpool(dir string, max int64) *Spool { return &Spool{dir: dir, max: max} }
+func NewSpool(dir string, max int64) *Spool {
+	return &Spool{dir: dir, max: max, memory: spoolMemory}
+}
 
 // Size is the number of bytes written.
 func (s *Spool) Size() int64 { return s.size }
@@ -48,22 +60,47 @@ func (s *Spool) Write(p []byte) (int, error) {
 		s.err = fmt.Errorf("message of more than %d bytes: %w", s.max, ErrTooLarge)
 		return 0, s.err
 	}
-	if len(s.buf)+len(p) > spoolMemory {
-		if s.err = s.spill(); s.err != nil {
-			return 0, s.err
-		}
-		if len(p) >= spoolMemory {
-			n, err := s.file.Write(p)
-			s.size, s.err = s.size+int64(n), err
-			return n, err
-		}
+	n := 0
+	for n < len(p) && s.err == nil {
+		n += s.fill(p[n:])
 	}
-	s.buf = append(s.buf, p...)
-	s.size += int64(len(p))
-	return len(p), nil
+	s.size += int64(n)
+	return n, s.err
 }
 
-// spill moves the buffer to the file.
+// fill takes a piece of p, or makes room for it.
+func (s *Spool) fill(p []byte) int {
+	switch room := spoolFree - len(s.buf); {
+	case len(s.more) > 0 && s.tail < chunkSize:
+		n := copy(s.more[len(s.more)-1][s.tail:], p)
+		s.tail += n
+		return n
+	case len(s.more) == 0 && room > 0:
+		n := min(len(p), room)
+		s.buf = append(s.buf, p[:n]...)
+		return n
+	case s.file == nil && len(s.more) < (spoolShare-spoolFree)/chunkSize && s.memory.TryAcquire(chunkSize):
+		s.more, s.tail = append(s.more, chunks.Get().(*[chunkSize]byte)), 0
+	default:
+		s.err = s.spill()
+	}
+	return 0
+}
+
+// parts are the pieces in memory, in their order.
+func (s *Spool) parts() [][]byte {
+	out := [][]byte{s.buf}
+	for i, c := range s.more {
+		n := chunkSize
+		if i == len(s.more)-1 {
+			n = s.tail
+		}
+		out = append(out, c[:n])
+	}
+	return out
+}
+
+// spill moves what is in memory to the file.
 func (s *Spool) spill() error {
 	if s.file == nil {
 		f, err := unnamed(s.dir)
@@ -72,11 +109,23 @@ func (s *Spool) spill() error {
 		}
 		s.file = f
 	}
-	if _, err := s.file.Write(s.buf); err != nil {
-		return fmt.Errorf("write spool file: %w", err)
+	for _, part := range s.parts() {
+		if _, err := s.file.Write(part); err != nil {
+			return fmt.Errorf("write spool file: %w", err)
+		}
 	}
 	s.buf = s.buf[:0]
+	s.release()
 	return nil
+}
+
+// release gives back what was taken of spoolMemory.
+func (s *Spool) release() {
+	for _, c := range s.more {
+		chunks.Put(c)
+	}
+	s.memory.Release(int64(len(s.more)) * chunkSize)
+	s.more, s.tail = nil, 0
 }
 
 // unnamed makes a temporary file without a name (open(2), O_TMPFILE), or, on
@@ -110,34 +159,32 @@ func (s *Spool) WriteTo(w io.Writer) (int64, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	var n int64
-	if s.file != nil {
-		var err error
-		// The reader is hidden so that io.Copy uses this buffer, not a new one
-		// of w's choice.
-		in := struct{ io.Reader }{io.NewSectionReader(s.file, 0, s.size-int64(len(s.buf)))}
-		if n, err = io.CopyBuffer(w, in, make([]byte, 32<<10)); err != nil {
-			return n, err
-		}
-		if n != s.size-int64(len(s.buf)) {
-			return n, fmt.Errorf("read spool file: %w", io.ErrUnexpectedEOF)
-		}
+	// The writer is hidden so that io.Copy uses this buffer, not one of its choice.
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s.reader()}, make([]byte, 32<<10))
+	if err == nil && n != s.size {
+		err = fmt.Errorf("read spool file: %w", io.ErrUnexpectedEOF)
 	}
-	m, err := w.Write(s.buf)
-	return n + int64(m), err
+	return n, err
 }
 
 // reader reads everything from the start.
 func (s *Spool) reader() io.Reader {
-	if s.file == nil {
-		return bytes.NewReader(s.buf)
+	var all []io.Reader
+	inFile := s.size
+	for _, part := range s.parts() {
+		inFile -= int64(len(part))
+		all = append(all, bytes.NewReader(part))
 	}
-	return io.MultiReader(io.NewSectionReader(s.file, 0, s.size-int64(len(s.buf))), bytes.NewReader(s.buf))
+	if s.file != nil {
+		all = append([]io.Reader{io.NewSectionReader(s.file, 0, inFile)}, all...)
+	}
+	return io.MultiReader(all...)
 }
 
 // Close frees what the spool holds. It may be called more than once.
 func (s *Spool) Close() error {
 	s.buf = nil
+	s.release()
 	s.err = errors.Join(s.err, os.ErrClosed)
 	if s.file == nil {
 		return nil
