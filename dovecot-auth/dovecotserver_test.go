@@ -12,23 +12,20 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nikolalohinski/gonja/v2"
 	"github.com/nikolalohinski/gonja/v2/exec"
 
+	"understudy/internal/dovecottest"
 	"understudy/internal/freeport"
 )
 
 const drainPassword = "master-secret"
 
 // dovecot is a running Dovecot whose Lua script asks a service.
-type dovecot struct {
-	dir              string
-	imap, pop3, lmtp string
-}
+type dovecot struct{ imap, pop3, lmtp string }
 
 // dovecotConf is the configuration for the installed release.
 func dovecotConf(t *testing.T) string {
@@ -47,51 +44,16 @@ func dovecotConf(t *testing.T) string {
 // startDovecot runs a real Dovecot in dir, with the sockets of cfg.
 func startDovecot(t *testing.T, dir string, cfg *Config) *dovecot {
 	t.Helper()
-	d := &dovecot{dir: dir, imap: freeport.For(t), pop3: freeport.For(t), lmtp: freeport.For(t)}
+	d := &dovecot{imap: freeport.For(t), pop3: freeport.For(t), lmtp: freeport.For(t)}
 	socket := strings.TrimPrefix(cfg.LuaListen, "unix:")
 	shareWith(t, filepath.Dir(socket), "dovecot")
 	port := func(address string) string { _, p, _ := net.SplitHostPort(address); return p }
 	conf := strings.NewReplacer("DIR", dir, "IMAP", port(d.imap), "POP3", port(d.pop3), "LMTP", port(d.lmtp)).Replace(dovecotConf(t))
-	for name, text := range map[string]string{
-		"dovecot.conf":        conf,
-		"masters":             "drain:" + drainPassword + "\n",
-		"understudy-auth.lua": renderScript(t, socket),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := osexec.Command("dovecot", "-F", "-c", filepath.Join(dir, "dovecot.conf"))
-	var out lockedBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
-		if t.Failed() {
-			text, _ := os.ReadFile(filepath.Join(dir, "dovecot.log"))
-			t.Logf("dovecot.log:\n%s", text)
-		}
-	})
-	until(t, "Dovecot answers", func() error {
-		select {
-		case <-ended:
-			t.Fatalf("Dovecot ended: %s", &out)
-		default:
-		}
-		for _, address := range []string{d.imap, d.pop3, d.lmtp} {
-			c, err := net.Dial("tcp", address)
-			if err != nil {
-				return err
-			}
-			c.Close()
-		}
-		return nil
-	})
+	server := dovecottest.New(t, dir, d.imap, d.pop3, d.lmtp)
+	server.Write("dovecot.conf", conf)
+	server.Write("masters", "drain:"+drainPassword+"\n")
+	server.Write("understudy-auth.lua", renderScript(t, socket))
+	server.Run()
 	return d
 }
 

@@ -3,36 +3,16 @@ package main
 import (
 	"encoding/base64"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
+	"understudy/internal/delivery/postfixtest"
 	"understudy/internal/freeport"
 )
 
 const postfixMain = `
-compatibility_level = 3.6
-queue_directory = DIR/queue
-data_directory = DIR/data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
-maillog_file = DIR/mail.log
-maillog_file_prefixes = DIR
-multi_instance_enable = no
 myhostname = mx.example.test
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
 mynetworks =
-mydestination =
-alias_maps =
-alias_database =
-smtpd_peername_lookup = no
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = sidecar/sasl
@@ -45,87 +25,25 @@ smtpd_relay_restrictions = permit_sasl_authenticated, reject
 const postfixMaster = `
 SMTP inet n - n - 20 smtpd
 SINGLE inet n - n - 1 smtpd
-postlog unix-dgram n - n - 1 postlogd
-anvil unix - - n - 1 anvil
-rewrite unix - - n - - trivial-rewrite
-cleanup unix n - n - 0 cleanup
-proxymap unix - - n - - proxymap
-tlsmgr unix - - n 1000? 1 tlsmgr
 `
 
-// postfix is a running Postfix whose smtpd asks a service.
-type postfix struct{ smtp, single string }
-
-// startPostfix runs a real Postfix in dir. The service must be up: an smtpd
-// without mechanisms dies and is throttled.
-func startPostfix(t *testing.T, dir string) *postfix {
-	t.Helper()
-	p := &postfix{smtp: freeport.For(t), single: freeport.For(t)}
-	conf := filepath.Join(dir, "etc")
-	for _, d := range []string{"etc", "data", "queue"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	main := strings.ReplaceAll(postfixMain, "DIR", dir)
-	master := strings.NewReplacer("SMTP", p.smtp, "SINGLE", p.single).Replace(postfixMaster)
-	for name, text := range map[string]string{"main.cf": main, "master.cf": master} {
-		if err := os.WriteFile(filepath.Join(conf, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out, err := exec.Command("chown", "postfix", filepath.Join(dir, "data")).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if out, err := exec.Command("postfix", "-c", conf, "check").CombinedOutput(); err != nil {
-		t.Fatalf("postfix check: %v: %s", err, out)
-	}
-	cmd := exec.Command("/usr/lib/postfix/sbin/master", "-c", conf, "-d")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var out lockedBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
-		if t.Failed() {
-			text, _ := os.ReadFile(filepath.Join(dir, "mail.log"))
-			t.Logf("mail.log:\n%s%s", text, &out)
-		}
-	})
-	until(t, "Postfix answers", func() error {
-		select {
-		case <-ended:
-			t.Fatalf("Postfix ended: %s", &out)
-		default:
-		}
-		for _, address := range []string{p.smtp, p.single} {
-			c, err := net.Dial("tcp", address)
-			if err != nil {
-				return err
-			}
-			c.Close()
-		}
-		return nil
-	})
-	return p
+// postfix is a real Postfix whose smtpd asks a service.
+type postfix struct {
+	*postfixtest.Instance
+	smtp, single string
 }
 
-// saslService starts a service whose SASL socket is below Postfix's queue
-// directory, where a chrooted smtpd would reach it too.
-func saslService(t *testing.T, dir string, cfg *Config) *service {
+// startPostfix starts Postfix and the service that it asks: this first, for an
+// smtpd without mechanisms dies and is throttled.
+func startPostfix(t *testing.T, cfg *Config) (*postfix, *service) {
 	t.Helper()
-	sidecar := filepath.Join(dir, "queue", "sidecar")
-	if err := os.MkdirAll(sidecar, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cfg.SASLListen = "unix:" + filepath.Join(sidecar, "sasl")
-	shareWith(t, sidecar, "postfix")
-	return start(t, cfg)
+	p := &postfix{smtp: freeport.For(t), single: freeport.For(t)}
+	master := strings.NewReplacer("SMTP", p.smtp, "SINGLE", p.single).Replace(postfixMaster)
+	p.Instance = postfixtest.New(t, postfixtest.Main+postfixMain, master+postfixtest.Services)
+	cfg.SASLListen = "unix:" + p.Sidecar("sasl")
+	s := start(t, cfg)
+	p.StartFor(t, p.smtp, p.single)
+	return p, s
 }
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -172,8 +90,7 @@ func TestPostfixSASL(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	cfg := newConfig(t, dir, people())
-	saslService(t, dir, cfg)
-	p := startPostfix(t, dir)
+	p, _ := startPostfix(t, cfg)
 	if _, text := ehlo(t, p.smtp); !strings.Contains(text, "AUTH PLAIN LOGIN") {
 		t.Errorf("EHLO: %s", text)
 	}
@@ -233,8 +150,7 @@ func TestPostfixSASLLocked(t *testing.T) {
 	dir := shortDir(t)
 	cfg := newConfig(t, dir, people())
 	cfg.Lockout.Failures = 2
-	saslService(t, dir, cfg)
-	p := startPostfix(t, dir)
+	p, _ := startPostfix(t, cfg)
 	c, _ := ehlo(t, p.smtp)
 	for n := range 2 {
 		wantPrefix(t, "wrong", c.plain("ana@example.test", fmt.Sprint("wrong ", n)), "535 5.7.8 ")
@@ -252,8 +168,7 @@ func TestPostfixSASLTrouble(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	cfg := newConfig(t, dir, nil)
-	s := saslService(t, dir, cfg)
-	p := startPostfix(t, dir)
+	p, s := startPostfix(t, cfg)
 	c, _ := ehlo(t, p.single)
 	for range 2 {
 		wantPrefix(t, "not loaded, PLAIN", c.plain("ana@example.test", anaPassword), "454 4.7.0 ")

@@ -32,7 +32,7 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 		return err
 	}
 	reg := observe.Registry()
-	dir := loadDirectory(cfg, log)
+	dir := directory.Open(directoryFile(cfg), log)
 	locks, err := loadLockout(cfg, log)
 	if err != nil {
 		return err
@@ -84,16 +84,6 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 
 func directoryFile(cfg *Config) string { return filepath.Join(cfg.StateDirectory, "directory.json") }
 func lockoutFile(cfg *Config) string   { return filepath.Join(cfg.StateDirectory, "lockout.json") }
-
-// loadDirectory reads the saved directory. A damaged file is no reason to
-// stay away: every answer is temporary until PostgreSQL was reached.
-func loadDirectory(cfg *Config, log *slog.Logger) *directory.Directory {
-	dir := directory.New()
-	if err := dir.Load(directoryFile(cfg)); err != nil {
-		log.Error("saved directory is unusable; waiting for PostgreSQL", "error", err)
-	}
-	return dir
-}
 
 func loadLockout(cfg *Config, log *slog.Logger) (*lockout.Lockout, error) {
 	locks, err := lockout.New(cfg.Lockout, time.Now)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"understudy/dovecot-auth/tabline"
+	"understudy/internal/wait"
 )
 
 func login(user, secret string) string {
@@ -98,7 +99,7 @@ func TestList(t *testing.T) {
 	fmt.Fprint(c, "L\n")
 	text := make([]byte, 4096)
 	got := ""
-	until(t, "the list ends", func() error {
+	wait.Until(t, "the list ends", func() error {
 		n, err := c.Read(text)
 		got += string(text[:n])
 		if err != nil || !strings.HasSuffix(got, "END\n") {

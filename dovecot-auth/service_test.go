@@ -19,8 +19,11 @@ import (
 	"time"
 
 	"understudy/internal/directory"
+	"understudy/internal/directory/directorytest"
 	"understudy/internal/freeport"
+	"understudy/internal/logtest"
 	"understudy/internal/password"
+	"understudy/internal/wait"
 )
 
 const (
@@ -72,7 +75,7 @@ func people() *directory.Change {
 type service struct {
 	cfg  *Config
 	stop func() // idempotent; returns when the service has ended
-	log  *lockedBuffer
+	log  *logtest.Buffer
 }
 
 // shortDir makes a directory that other users may enter, with a path short
@@ -111,11 +114,7 @@ func newConfig(t *testing.T, dir string, change *directory.Change) *Config {
 		t.Fatal(err)
 	}
 	if change != nil {
-		d := directory.New()
-		d.Apply(change)
-		if err := d.Save(directoryFile(cfg)); err != nil {
-			t.Fatal(err)
-		}
+		directorytest.Save(t, directoryFile(cfg), change)
 	}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
@@ -127,7 +126,7 @@ func newConfig(t *testing.T, dir string, change *directory.Change) *Config {
 func start(t *testing.T, cfg *Config) *service {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &service{cfg: cfg, log: &lockedBuffer{}}
+	s := &service{cfg: cfg, log: &logtest.Buffer{}}
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, cfg, slog.New(slog.NewTextHandler(s.log, nil))) }()
 	s.stop = sync.OnceFunc(func() {
@@ -137,7 +136,7 @@ func start(t *testing.T, cfg *Config) *service {
 		}
 	})
 	t.Cleanup(s.stop)
-	until(t, "the service listens", func() error {
+	wait.Until(t, "the service listens", func() error {
 		select {
 		case err := <-ended:
 			t.Fatalf("service did not start: %v", err)
@@ -176,7 +175,7 @@ func configText(cfg *Config) string {
 // test's end.
 func startProcess(t *testing.T, bin, file string, cfg *Config) *service {
 	t.Helper()
-	s := &service{cfg: cfg, log: &lockedBuffer{}}
+	s := &service{cfg: cfg, log: &logtest.Buffer{}}
 	cmd := exec.Command(bin, "-config", file)
 	cmd.Stderr = s.log
 	if err := cmd.Start(); err != nil {
@@ -198,7 +197,7 @@ func startProcess(t *testing.T, bin, file string, cfg *Config) *service {
 // get fetches a page of the service's metrics address.
 func (s *service) get(t *testing.T, path string) (status int, body string) {
 	t.Helper()
-	until(t, "GET "+path, func() error {
+	wait.Until(t, "GET "+path, func() error {
 		resp, err := http.Get("http://" + s.cfg.MetricsListen + path)
 		if err != nil {
 			return err
@@ -226,38 +225,4 @@ func (s *service) line(t *testing.T, request string) string {
 		t.Fatalf("reply to %.30q: %v", request, err)
 	}
 	return strings.TrimSuffix(reply, "\n")
-}
-
-// until polls until f gives no error.
-func until(t *testing.T, what string, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
-		err := f()
-		if err == nil {
-			tick.Stop()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-}
-
-// lockedBuffer keeps a log.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"understudy/internal/wait"
 )
 
 // corpus reads the messages in MAIL_CORPUS, by default the shared corpus
@@ -137,9 +139,7 @@ func headerName(line string) (name, value string, ok bool) {
 
 func TestByteExact(t *testing.T) {
 	t.Parallel()
-	p := startPostfix(t)
-	s := newService(t, p.socket, t.TempDir())
-	s.start(t)
+	p, s := startBoth(t)
 	messages := corpus(t)
 	maps.Copy(messages, nasty())
 	want, known, equal := sendAll(t, p, messages), 0, 0
@@ -169,11 +169,7 @@ func TestByteExact(t *testing.T) {
 // and returns the names by sender.
 func sendAll(t *testing.T, p *postfix, messages map[string][]byte) map[string]string {
 	t.Helper()
-	c, err := dial(p.smtp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
+	c := p.connect(t)
 	senders := map[string]string{}
 	for name, body := range messages {
 		sender := fmt.Sprintf("s%d@example.org", len(senders))
@@ -189,7 +185,7 @@ func sendAll(t *testing.T, p *postfix, messages map[string][]byte) map[string]st
 // on top, and the same bytes below the trace header that Postfix adds.
 func checkDelivered(t *testing.T, p *postfix, got map[string]archived) {
 	t.Helper()
-	eventually(t, "all messages are delivered", func() error {
+	wait.Until(t, "all messages are delivered", func() error {
 		if n := len(p.sink.arrived()); n < len(got) {
 			return fmt.Errorf("%d of %d", n, len(got))
 		}

@@ -11,20 +11,15 @@ import (
 	"testing"
 
 	"understudy/internal/archive"
+	"understudy/internal/wait"
 )
 
 // TestMemory: one message of 50 MB, then 200 messages at once.
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	p := startPostfix(t)
-	p.sink.discard = true
-	s := newService(t, p.socket, t.TempDir())
-	s.start(t)
-	c, err := dial(p.smtp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
+	p, s := startBoth(t)
+	p.sink.discardAll()
+	c := p.connect(t)
 	line := []byte(strings.Repeat("0123456789", 7) + "\r\n")
 	big := append([]byte("Subject: big\r\n\r\n"), bytes.Repeat(line, 50_000_000/len(line))...)
 	if reply := c.send("big@example.org", big, "ana@example.test"); !strings.HasPrefix(reply, "250") {
@@ -92,13 +87,11 @@ func TestKilledUnderLoad(t *testing.T) {
 	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "asked to end": syscall.SIGTERM} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := startPostfix(t)
-			p.sink.discard = true
-			s := newService(t, p.socket, t.TempDir(), "segment_max_bytes: 200000")
-			s.start(t)
+			p, s := startBoth(t, "segment_max_bytes: 200000")
+			p.sink.discardAll()
 			load := newLoad(p, 10)
 			for round := 1; round <= 4; round++ {
-				eventually(t, "mail is accepted", func() error {
+				wait.Until(t, "mail is accepted", func() error {
 					if n := load.accepted.Load(); n < int64(round*150) {
 						return fmt.Errorf("%d accepted\n%s", n, s.log)
 					}

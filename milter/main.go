@@ -38,10 +38,7 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	saved := filepath.Join(cfg.StateDirectory, "directory.json")
-	dir := directory.New()
-	if err := dir.Load(saved); err != nil {
-		log.Error("saved directory not used; mail waits until PostgreSQL answers", "error", err)
-	}
+	dir := directory.Open(saved, log)
 	recipients, err := archive.ParseRecipients(cfg.Recipients)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,7 +18,10 @@ import (
 
 	"understudy/internal/archive"
 	"understudy/internal/directory"
+	"understudy/internal/directory/directorytest"
 	"understudy/internal/freeport"
+	"understudy/internal/logtest"
+	"understudy/internal/wait"
 )
 
 var (
@@ -59,7 +61,12 @@ func program(t *testing.T) string {
 // as a whole, selected.test in one mailbox.
 func testDirectory() *directory.Directory {
 	d := directory.New()
-	d.Apply(&directory.Change{Full: true, Epoch: "test", Version: 1,
+	d.Apply(testChange())
+	return d
+}
+
+func testChange() *directory.Change {
+	return &directory.Change{Full: true, Epoch: "test", Version: 1,
 		Domains: []*directory.Domain{
 			{ID: 1, Name: "example.test", Scope: directory.ScopeAll, Mode: directory.Normal,
 				OutboundNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28"), netip.MustParsePrefix("2001:db8::1/128")}},
@@ -75,8 +82,7 @@ func testDirectory() *directory.Directory {
 		Aliases: []*directory.Alias{{ID: 1, DomainID: 1, Address: "sales@example.test", MailboxID: 1}},
 		Outbound: []*directory.OutboundAccount{{ID: 1, Name: "relay-1", DomainIDs: []int64{1}, Enabled: true},
 			{ID: 2, Name: "relay-off", DomainIDs: []int64{1}}},
-	})
-	return d
+	}
 }
 
 // service is a running understudy-milter, the real program.
@@ -86,17 +92,15 @@ type service struct {
 	metrics string // host:port
 	socket  string
 	cmd     *exec.Cmd
-	log     *syncBuffer
+	log     *logtest.Buffer
 }
 
 // newService prepares a service whose socket is at socket; start starts it.
 // Its database is a closed port: nothing here needs PostgreSQL.
 func newService(t *testing.T, socket, archiveDir string, extra ...string) *service {
 	t.Helper()
-	s := &service{dir: t.TempDir(), archive: archiveDir, socket: socket, metrics: freeport.For(t), log: &syncBuffer{}}
-	if err := testDirectory().Save(filepath.Join(s.dir, "directory.json")); err != nil {
-		t.Fatal(err)
-	}
+	s := &service{dir: t.TempDir(), archive: archiveDir, socket: socket, metrics: freeport.For(t), log: &logtest.Buffer{}}
+	directorytest.Save(t, filepath.Join(s.dir, "directory.json"), testChange())
 	yaml := fmt.Sprintf("database: {url: 'postgres://understudy@%s/understudy'}\nstate_directory: %s\nmetrics_listen: %s\nlisten: unix:%s\narchive_directory: %s\n%s\n",
 		freeport.For(t), s.dir, s.metrics, socket, archiveDir, strings.Join(extra, "\n"))
 	if err := os.WriteFile(s.config(), []byte(yaml), 0o600); err != nil {
@@ -116,7 +120,7 @@ func (s *service) start(t *testing.T) {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the milter is healthy", func() error {
+	wait.Until(t, "the milter is healthy", func() error {
 		_, err := s.get("/healthz")
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, s.log)
@@ -209,41 +213,4 @@ func readArchive(t *testing.T, dir string, keys ...age.Identity) map[string]arch
 		r.Close()
 	}
 	return out
-}
-
-// eventually waits until f succeeds.
-func eventually(t *testing.T, what string, f func() error) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("waited for: %s: %v", what, err)
-		case <-tick.C:
-		}
-	}
-}
-
-// syncBuffer is a log that may be read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

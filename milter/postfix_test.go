@@ -3,60 +3,34 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/emersion/go-smtp"
-
+	"understudy/internal/delivery/postfixtest"
 	"understudy/internal/freeport"
+	"understudy/internal/smtpsink"
 )
 
-const mainCF = `compatibility_level = 3.6
-queue_directory = %[1]s/queue
-data_directory = %[1]s/data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
-maillog_file = %[1]s/log
-maillog_file_prefixes = %[1]s
-multi_instance_enable = no
-myhostname = mx.milter.test
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
+const mainCF = `myhostname = mx.milter.test
 mynetworks = 0.0.0.0/0, [::]/0
-mydestination =
-alias_maps =
-alias_database =
-local_recipient_maps =
 recipient_delimiter =
 smtputf8_enable = no
 enable_long_queue_ids = yes
-local_header_rewrite_clients =
 message_size_limit = 62914560
 disable_mime_input_processing = yes
-smtpd_peername_lookup = no
 smtpd_authorized_xclient_hosts = 0.0.0.0/0
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 smtpd_recipient_limit = 7000
 smtpd_client_connection_count_limit = 0
 smtpd_timeout = 60s
 default_process_limit = 400
-notify_classes =
-smtp_dns_support_level = disabled
 smtp_line_length_limit = 0
-default_transport = smtp:[127.0.0.1]:%[2]s
+default_transport = smtp:[127.0.0.1]:%s
 relay_transport = $default_transport
 smtpd_milters = unix:sidecar/milter
 non_smtpd_milters = unix:sidecar/milter
@@ -67,30 +41,9 @@ milter_connect_macros = j {daemon_name} {daemon_addr} {daemon_port} v _ {client_
 milter_mail_macros = i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {tls_version} {client_addr} {daemon_name}
 `
 
-const masterCF = `%[1]s inet n - n - - smtpd
-pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-smtp unix - - n - 50 smtp
-showq unix n - n - - showq
-error unix - - n - - error
-retry unix - - n - - error
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
-`
-
 // postfix is a real Postfix instance of a test's own.
 type postfix struct {
-	dir    string
+	*postfixtest.Instance
 	smtp   string // host:port
 	socket string // where its milter is to listen
 	sink   *sink
@@ -99,67 +52,32 @@ type postfix struct {
 // startPostfix starts an instance that relays all mail to a sink.
 func startPostfix(t *testing.T) *postfix {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "um")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &postfix{dir: dir, smtp: freeport.For(t), sink: newSink(t), socket: filepath.Join(dir, "queue/sidecar/milter")}
+	p := &postfix{smtp: freeport.For(t), sink: newSink(t)}
 	_, sinkPort, _ := net.SplitHostPort(p.sink.addr)
-	files := map[string]string{"main.cf": fmt.Sprintf(mainCF, dir, sinkPort), "master.cf": fmt.Sprintf(masterCF, p.smtp)}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	uid, gid := account(t, "postfix")
-	for _, d := range []struct {
-		name     string
-		mode     os.FileMode
-		uid, gid int
-	}{
-		{"", 0o755, 0, 0}, {"queue", 0o755, 0, 0}, {"data", 0o700, uid, gid},
-		{"queue/sidecar", 0o750 | os.ModeSetgid, 0, gid}, // as in production: the socket gets Postfix's group
-	} {
-		path := filepath.Join(dir, d.name)
-		if err := errors.Join(os.MkdirAll(path, 0o755), os.Chown(path, d.uid, d.gid), os.Chmod(path, d.mode)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.run(t, "start")
-	t.Cleanup(func() {
-		p.run(t, "stop")
-		if log, err := os.ReadFile(filepath.Join(dir, "log")); err == nil && t.Failed() {
-			t.Logf("Postfix's log ends:\n%s", log[max(0, len(log)-4000):])
-		}
-	})
-	eventually(t, "Postfix listens", func() error {
-		c, err := net.Dial("tcp", p.smtp)
-		if err == nil {
-			c.Close()
-		}
-		return err
-	})
+	p.Instance = postfixtest.New(t, postfixtest.Main+fmt.Sprintf(mainCF, sinkPort), p.smtp+" inet n - n - - smtpd\n"+postfixtest.Services)
+	p.socket = p.Sidecar("milter")
+	p.StartFor(t, p.smtp)
 	return p
 }
 
-func (p *postfix) run(t *testing.T, command string) {
+// startBoth starts an instance, and a service that archives what it gets.
+func startBoth(t *testing.T, settings ...string) (*postfix, *service) {
 	t.Helper()
-	if out, err := exec.Command("postfix", "-c", p.dir, command).CombinedOutput(); err != nil {
-		log, _ := os.ReadFile(filepath.Join(p.dir, "log"))
-		t.Errorf("postfix %s: %v\n%s\n%s", command, err, out, log)
-	}
+	p := startPostfix(t)
+	s := newService(t, p.socket, t.TempDir(), settings...)
+	s.start(t)
+	return p, s
 }
 
-func account(t *testing.T, name string) (uid, gid int) {
+// connect opens an SMTP session, until the test ends.
+func (p *postfix) connect(t *testing.T) *client {
 	t.Helper()
-	u, err := user.Lookup(name)
+	c, err := dial(p.smtp)
 	if err != nil {
 		t.Fatal(err)
 	}
-	uid, _ = strconv.Atoi(u.Uid)
-	gid, _ = strconv.Atoi(u.Gid)
-	return uid, gid
+	t.Cleanup(c.close)
+	return c
 }
 
 // sink is the SMTP server behind Postfix: it takes everything.
@@ -169,7 +87,6 @@ type sink struct {
 	mu       sync.Mutex
 	messages []string
 	discard  bool
-	count    int
 }
 
 func newSink(t *testing.T) *sink {
@@ -179,26 +96,12 @@ func newSink(t *testing.T) *sink {
 		t.Fatal(err)
 	}
 	s := &sink{addr: l.Addr().String()}
-	srv := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &sinkSession{s}, nil }))
-	srv.Domain, srv.MaxLineLength, srv.MaxMessageBytes = "sink.test", 1<<20, 1<<30
-	srv.ErrorLog = discardLog{}
-	go srv.Serve(l) //nolint:errcheck // ends with Close
+	srv := smtpsink.Start(l, s.take)
 	t.Cleanup(func() { srv.Close() })
 	return s
 }
 
-type discardLog struct{}
-
-func (discardLog) Printf(string, ...any) {}
-func (discardLog) Println(...any)        {}
-
-type sinkSession struct{ *sink }
-
-func (sinkSession) Reset()                               {}
-func (sinkSession) Logout() error                        { return nil }
-func (sinkSession) Mail(string, *smtp.MailOptions) error { return nil }
-func (sinkSession) Rcpt(string, *smtp.RcptOptions) error { return nil }
-func (s sinkSession) Data(r io.Reader) error {
+func (s *sink) take(message io.Reader) error {
 	s.mu.Lock()
 	discard := s.discard
 	s.mu.Unlock()
@@ -207,14 +110,20 @@ func (s sinkSession) Data(r io.Reader) error {
 	if discard {
 		w = io.Discard
 	}
-	_, err := io.Copy(w, r)
+	_, err := io.Copy(w, message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count++
 	if !discard {
 		s.messages = append(s.messages, b.String())
 	}
 	return err
+}
+
+// discardAll keeps no message from now on.
+func (s *sink) discardAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.discard = true
 }
 
 // arrived returns what came so far.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"understudy/internal/archive"
+	"understudy/internal/wait"
 )
 
 // TestDirections sends several transactions on one connection, with resets and
@@ -20,14 +21,8 @@ import (
 // survive. Mail that is nobody's passes untouched.
 func TestDirections(t *testing.T) {
 	t.Parallel()
-	p := startPostfix(t)
-	s := newService(t, p.socket, t.TempDir())
-	s.start(t)
-	c, err := dial(p.smtp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
+	p, s := startBoth(t)
+	c := p.connect(t)
 	body := func(n string) []byte { return []byte("Subject: " + n + "\r\n\r\nx\r\n") }
 	ok := func(reply string) {
 		t.Helper()
@@ -78,7 +73,7 @@ func TestDirections(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	eventually(t, "all are delivered", func() error {
+	wait.Until(t, "all are delivered", func() error {
 		if n := len(p.sink.arrived()); n != 7 {
 			return fmt.Errorf("%d of 7", n)
 		}
@@ -106,15 +101,13 @@ func TestDirections(t *testing.T) {
 // TestSendmail: mail submitted on the machine comes through cleanup alone.
 func TestSendmail(t *testing.T) {
 	t.Parallel()
-	p := startPostfix(t)
-	s := newService(t, p.socket, t.TempDir())
-	s.start(t)
-	cmd := exec.Command("sendmail", "-C", p.dir, "-f", "x@example.org", "ana@example.test")
+	p, s := startBoth(t)
+	cmd := exec.Command("sendmail", "-C", p.Dir, "-f", "x@example.org", "ana@example.test")
 	cmd.Stdin = strings.NewReader("Subject: local\n\nx\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	eventually(t, "the message is archived", func() error {
+	wait.Until(t, "the message is archived", func() error {
 		if n := len(readArchive(t, s.archive)); n != 1 {
 			return fmt.Errorf("%d records", n)
 		}
@@ -132,14 +125,8 @@ func TestSendmail(t *testing.T) {
 // whole, and leave the connection usable.
 func TestManyRecipients(t *testing.T) {
 	t.Parallel()
-	p := startPostfix(t)
-	s := newService(t, p.socket, t.TempDir())
-	s.start(t)
-	c, err := dial(p.smtp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
+	p, s := startBoth(t)
+	c := p.connect(t)
 	send := func(n int, local string) string {
 		c.command("MAIL FROM:<x@example.org>")
 		for i := range n {
@@ -183,11 +170,7 @@ func TestFullDisk(t *testing.T) {
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) }) //nolint:errcheck // best effort
 	s := newService(t, p.socket, dir)
 	s.start(t)
-	c, err := dial(p.smtp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
+	c := p.connect(t)
 	accepted := 0
 	try := func() string {
 		reply := c.send("x@example.org", []byte("Subject: x\r\n\r\nx\r\n"), "ana@example.test")
@@ -246,17 +229,13 @@ func TestNoDirectory(t *testing.T) {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "health tells of the directory", func() error {
+	wait.Until(t, "health tells of the directory", func() error {
 		if _, err := s.get("/healthz"); err == nil || !strings.Contains(err.Error(), "directory was never loaded") {
 			return fmt.Errorf("health: %w", err)
 		}
 		return nil
 	})
-	c, err := dial(p.smtp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
+	c := p.connect(t)
 	reply := c.send("x@example.org", []byte("Subject: x\r\n\r\nx\r\n"), "ana@example.test")
 	if reply != "451 4.3.0 Archive not ready, try again later" {
 		t.Errorf("without directory: %q", reply)
@@ -271,14 +250,8 @@ func TestNoDirectory(t *testing.T) {
 // spooled is gone.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
-	p := startPostfix(t)
-	s := newService(t, p.socket, t.TempDir(), "max_message_bytes: 100000")
-	s.start(t)
-	c, err := dial(p.smtp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
+	p, s := startBoth(t, "max_message_bytes: 100000")
+	c := p.connect(t)
 	big := []byte("Subject: x\r\n\r\n" + strings.Repeat("x\r\n", 50000))
 	if reply := c.send("x@example.org", big, "ana@example.test"); reply != "452 4.3.4 Message too large for the archive" {
 		t.Errorf("too large: %q", reply)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"understudy/internal/wait"
 )
 
 func TestDebian12WithoutSystemd(t *testing.T) {
@@ -111,9 +113,9 @@ func (m *machine) use(t *testing.T) {
 
 	// The primary is down and nobody switched: the message is accepted, archived, and waits.
 	before := message("before-"+m.release, "someone@elsewhere.test", ana)
-	wait(t, "mail accepted", 30*time.Second, func() error { return m.send("someone@elsewhere.test", ana, before) })
-	wait(t, "archive", 10*time.Second, func() error { return m.inArchive(ana, before) })
-	wait(t, "deferral", 30*time.Second, func() error {
+	wait.Within(t, 30*time.Second, "mail accepted", func() error { return m.send("someone@elsewhere.test", ana, before) })
+	wait.Within(t, 10*time.Second, "archive", func() error { return m.inArchive(ana, before) })
+	wait.Within(t, 30*time.Second, "deferral", func() error {
 		if out := m.exec(t, "", "postqueue -p"); !strings.Contains(out, "refused") {
 			return errors.New(out)
 		}
@@ -122,13 +124,13 @@ func (m *machine) use(t *testing.T) {
 
 	// The switch: what waits is sent to the portal by the worker, long before Postfix would have tried again.
 	m.exec(t, "", "understudy-admin mode example.test emergency --reason test")
-	wait(t, "queued mail in the portal", 75*time.Second, func() error { return m.inInbox(ana, password, "before-"+m.release) })
+	wait.Within(t, 75*time.Second, "queued mail in the portal", func() error { return m.inInbox(ana, password, "before-"+m.release) })
 
 	during := message("during-"+m.release, "someone@elsewhere.test", ana)
 	if err := m.send("someone@elsewhere.test", ana, during); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "mail in the portal", 15*time.Second, func() error { return m.inInbox(ana, password, "during-"+m.release) })
+	wait.Within(t, 15*time.Second, "mail in the portal", func() error { return m.inInbox(ana, password, "during-"+m.release) })
 	if err := m.inArchive(ana, during); err != nil {
 		t.Error(err)
 	}
@@ -137,7 +139,7 @@ func (m *machine) use(t *testing.T) {
 	if err := m.submit(ana, password, ana, own); err != nil {
 		t.Fatalf("submission: %v", err)
 	}
-	wait(t, "submitted mail in the portal", 15*time.Second, func() error { return m.inInbox(ana, password, "own-"+m.release) })
+	wait.Within(t, 15*time.Second, "submitted mail in the portal", func() error { return m.inInbox(ana, password, "own-"+m.release) })
 
 	var refused *smtp.SMTPError
 	if err := m.send("someone@elsewhere.test", "nobody@example.test", during); !errors.As(err, &refused) || refused.Code != 550 {
@@ -146,7 +148,7 @@ func (m *machine) use(t *testing.T) {
 	if err := m.send("someone@elsewhere.test", "someone@other.test", during); !errors.As(err, &refused) || refused.Code/100 != 5 {
 		t.Errorf("relaying: %v, want 5xx", err)
 	}
-	wait(t, "archive index", 30*time.Second, func() error {
+	wait.Within(t, 30*time.Second, "archive index", func() error {
 		if out := m.exec(t, "", "understudy-admin archive search --domain example.test"); strings.Count(out, "-"+m.release) < 3 {
 			return errors.New(out)
 		}
@@ -158,8 +160,8 @@ func (m *machine) use(t *testing.T) {
 // allUp waits until every port answers and every service says that it is well.
 func (m *machine) allUp(t *testing.T) {
 	t.Helper()
-	for _, port := range []int{25, 465, 587, 143, 993, 110, 995, 9700, 10026, 8180} {
-		wait(t, fmt.Sprintf("port %d", port), 30*time.Second, func() error {
+	for _, port := range []int{25, 465, 587, 143, 993, 110, 995, 9700, 10026, 10027, 8180} {
+		wait.Within(t, 30*time.Second, fmt.Sprintf("port %d", port), func() error {
 			c, err := m.dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {
 				return err
@@ -168,7 +170,7 @@ func (m *machine) allUp(t *testing.T) {
 		})
 	}
 	for name, port := range services {
-		wait(t, "health of "+name, 30*time.Second, func() error { return m.healthy(port) })
+		wait.Within(t, 30*time.Second, "health of "+name, func() error { return m.healthy(port) })
 	}
 }
 
@@ -178,7 +180,7 @@ func (m *machine) killServices(t *testing.T) {
 		unit := "understudy-" + name
 		pid := m.exec(t, "", "systemctl show -P MainPID "+unit)
 		m.exec(t, "", "kill -9 "+pid)
-		wait(t, unit, 20*time.Second, func() error {
+		wait.Within(t, 20*time.Second, unit, func() error {
 			now := m.exec(t, "", "systemctl show -P MainPID "+unit)
 			if now == pid || now == "0" {
 				return fmt.Errorf("main process %s, killed %s", now, pid)
@@ -194,7 +196,7 @@ func (m *machine) withoutPostgreSQL(t *testing.T) {
 	m.exec(t, "", "systemctl stop postgresql postgresql@*")
 	m.exec(t, "", "systemctl restart understudy-milter understudy-policyd understudy-dovecot-auth")
 	for _, name := range []string{"milter", "policyd", "dovecot-auth"} {
-		wait(t, "health of "+name, 20*time.Second, func() error { return m.healthy(services[name]) })
+		wait.Within(t, 20*time.Second, "health of "+name, func() error { return m.healthy(services[name]) })
 	}
 	m.stillWorks(t, "database-"+m.release)
 	m.exec(t, "", "systemctl start postgresql")
@@ -215,11 +217,11 @@ func (m *machine) bootAgain(t *testing.T) {
 // stillWorks sends a message from outside and one by submission.
 func (m *machine) stillWorks(t *testing.T, token string) {
 	t.Helper()
-	wait(t, "mail accepted", 20*time.Second, func() error {
+	wait.Within(t, 20*time.Second, "mail accepted", func() error {
 		return m.send("someone@elsewhere.test", ana, message(token, "someone@elsewhere.test", ana))
 	})
-	wait(t, "submission", 20*time.Second, func() error { return m.submit(ana, password, ana, message("own-"+token, ana, ana)) })
+	wait.Within(t, 20*time.Second, "submission", func() error { return m.submit(ana, password, ana, message("own-"+token, ana, ana)) })
 	for _, token := range []string{token, "own-" + token} {
-		wait(t, "mail in the portal", 20*time.Second, func() error { return m.inInbox(ana, password, token) })
+		wait.Within(t, 20*time.Second, "mail in the portal", func() error { return m.inInbox(ana, password, token) })
 	}
 }

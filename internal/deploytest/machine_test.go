@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"understudy/internal/wait"
 )
 
 // machine is a Debian system that runs, with a network of its own.
@@ -92,7 +94,7 @@ func (m *machine) stop(t *testing.T) {
 	}
 	m.process = nil
 	if m.systemd {
-		wait(t, "end of control groups", 10*time.Second, m.removeGroups)
+		wait.Within(t, 10*time.Second, "end of control groups", m.removeGroups)
 	}
 }
 
@@ -188,22 +190,6 @@ func (m *machine) enterNetwork() error {
 		return fmt.Errorf("enter network of the machine: %w", errno)
 	}
 	return nil
-}
-
-// wait polls until check returns nil.
-func wait(t *testing.T, what string, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s: %v", what, limit, err)
-		}
-		<-time.After(100 * time.Millisecond)
-	}
 }
 
 // children are the child processes of pid.

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"understudy/internal/wait"
 )
 
 // systemdScript boots the machine in control groups of its own, as its
@@ -43,7 +45,7 @@ func (m *machine) startSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.launch(t, systemdScript, &syscall.SysProcAttr{Setsid: true})
-	wait(t, "boot", time.Minute, func() error {
+	wait.Within(t, time.Minute, "boot", func() error {
 		// The child of nspawn; while it prepares, that is not PID 1 yet.
 		kids, err := children(m.process.Process.Pid)
 		if err == nil && len(kids) > 0 {

@@ -17,6 +17,7 @@ import (
 	"understudy/internal/bench/mail"
 	"understudy/internal/bench/rig"
 	"understudy/internal/stack"
+	"understudy/internal/wait"
 )
 
 // set is some mail of one kind.
@@ -77,7 +78,7 @@ func measure(ctx context.Context, e *bench.Env, s *stack.Stack, x set) error {
 // indexed waits until the index holds so many messages, and its words are
 // where they stay.
 func indexed(ctx context.Context, conn *pgx.Conn, messages int) error {
-	err := rig.Wait(ctx, 15*time.Minute, func() error {
+	err := wait.For(ctx, 15*time.Minute, rig.Poll, func() error {
 		n, _, err := indexSize(ctx, conn)
 		if err == nil && n < messages {
 			err = fmt.Errorf("%d of %d messages are indexed", n, messages)

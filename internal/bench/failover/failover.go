@@ -12,6 +12,7 @@ import (
 	"understudy/internal/bench"
 	"understudy/internal/bench/rig"
 	"understudy/internal/stack"
+	"understudy/internal/wait"
 )
 
 const (
@@ -93,7 +94,7 @@ func (r *run) heal(ctx context.Context) error {
 	}
 	defer maps.Close()
 	want := fmt.Sprintf("OK relay-auto:[127.0.0.1]%s", r.front.Address[len("127.0.0.1"):])
-	err = rig.Wait(ctx, 2*time.Minute, func() error {
+	err = wait.For(ctx, 2*time.Minute, rig.Poll, func() error {
 		if got, err := maps.Lookup("transport", reader); err != nil || got != want {
 			return fmt.Errorf("route of %s: %q, %w; want %s", reader, got, err, want)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"understudy/internal/bench/rig"
 	"understudy/internal/stack"
+	"understudy/internal/wait"
 )
 
 // inbox is the reader's INBOX, open by IMAP.
@@ -73,18 +74,18 @@ func (r *run) send(ctx context.Context, n int, pace time.Duration) ([]time.Durat
 	accepted := map[string]time.Time{}
 	var took []time.Duration
 	begin, next := time.Now(), 0
-	err := rig.Wait(ctx, time.Duration(n)*pace+2*time.Minute, func() error {
+	err := wait.For(ctx, time.Duration(n)*pace+2*time.Minute, rig.Poll, func() error {
 		for next < n && time.Since(begin) >= time.Duration(next)*pace {
 			token := fmt.Sprintf("%s%d-", prefix, next)
 			at, err := rig.Send(r.stack.Info.SMTP, reader, token)
 			if err != nil {
-				return rig.Never(fmt.Errorf("message %d: %w", next, err))
+				return wait.Never(fmt.Errorf("message %d: %w", next, err))
 			}
 			accepted[token], next = at, next+1
 		}
 		there, err := b.subjects(prefix)
 		if err != nil {
-			return rig.Never(err)
+			return wait.Never(err)
 		}
 		for token := range there {
 			if at, ok := accepted[token]; ok {

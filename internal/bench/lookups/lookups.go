@@ -16,6 +16,7 @@ import (
 	"understudy/internal/bench"
 	"understudy/internal/bench/rig"
 	"understudy/internal/stack"
+	"understudy/internal/wait"
 )
 
 // world is a policyd with a full directory.
@@ -131,7 +132,7 @@ func (w *world) load(ctx context.Context) error {
 	}
 	w.add("loaded from PostgreSQL after", took.Seconds(), "s")
 	begin = time.Now()
-	err := rig.Wait(ctx, 2*time.Minute, func() error { _, err := w.saved(); return err })
+	err := wait.For(ctx, 2*time.Minute, rig.Poll, func() error { _, err := w.saved(); return err })
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"understudy/internal/bench"
 	"understudy/internal/bench/rig"
+	"understudy/internal/wait"
 )
 
 // changes measures the time from the commit of a change to the answer that
@@ -31,10 +32,10 @@ func (w *world) changes(ctx context.Context) error {
 			return fmt.Errorf("change a domain: %w", err)
 		}
 		committed := time.Now()
-		err := rig.Wait(ctx, 30*time.Second, func() error {
+		err := wait.For(ctx, 30*time.Second, rig.Poll, func() error {
 			got, err := c.Lookup("transport", key)
 			if err != nil {
-				return rig.Never(err)
+				return wait.Never(err)
 			}
 			if got != want {
 				return fmt.Errorf("the answer is %q, want %q", got, want)

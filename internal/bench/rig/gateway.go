@@ -3,8 +3,6 @@ package rig
 import (
 	"context"
 	"errors"
-	"net"
-	"time"
 
 	"understudy/internal/bench"
 	"understudy/internal/stack"
@@ -37,13 +35,4 @@ func (g *Gateway) Close(ctx context.Context) error {
 		err = errors.Join(err, g.Sink.Stop())
 	}
 	return err
-}
-
-// Listens is nil when somebody listens at address.
-func Listens(address string) error {
-	c, err := net.DialTimeout("tcp", address, 5*time.Second)
-	if err != nil {
-		return err
-	}
-	return c.Close()
 }

@@ -15,7 +15,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"understudy/internal/wait"
 )
+
+// Poll is how often a condition is looked at: small beside what is measured.
+const Poll = 5 * time.Millisecond
 
 // Process is a program that was started.
 type Process struct {
@@ -115,9 +120,9 @@ func CPUOf(pid int) (time.Duration, error) {
 
 // Healthy waits until the service whose metrics are at address says so.
 func (p *Process) Healthy(ctx context.Context, address string, timeout time.Duration) error {
-	return Wait(ctx, timeout, func() error {
+	return wait.For(ctx, timeout, Poll, func() error {
 		if err := p.Ended(); err != nil {
-			return Never(err)
+			return wait.Never(err)
 		}
 		_, err := Get(ctx, "http://"+address+"/healthz")
 		return err

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"understudy/internal/wait"
 )
 
 // Sink is Postfix's smtp-sink(1), a mail server that takes everything and
@@ -25,11 +27,11 @@ func StartSink(ctx context.Context, dir, address string) (*Sink, error) {
 	if s.Process, err = Start(s.log, "/usr/sbin/smtp-sink", "-c", "-u", "nobody", address, "1000"); err != nil {
 		return nil, err
 	}
-	return s, Wait(ctx, 10*time.Second, func() error {
+	return s, wait.For(ctx, 10*time.Second, Poll, func() error {
 		if err := s.Ended(); err != nil {
-			return Never(err)
+			return wait.Never(err)
 		}
-		return Listens(address)
+		return wait.Listen(address)
 	})
 }
 
@@ -60,7 +62,7 @@ func (s *Sink) Count() (int, error) {
 
 // Reached waits until so many messages have come, for as long as some come.
 func (s *Sink) Reached(ctx context.Context, want int, timeout time.Duration) error {
-	return Wait(ctx, timeout, func() error {
+	return wait.For(ctx, timeout, Poll, func() error {
 		n, err := s.Count()
 		if err == nil && n < want {
 			err = fmt.Errorf("%d of %d messages have come", n, want)

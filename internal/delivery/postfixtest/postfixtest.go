@@ -1,21 +1,21 @@
 // Package postfixtest starts a real Postfix for tests, with its own queue and
-// configuration: by default a primary that delivers example.test into
-// maildirs.
+// configuration: a Server is a primary that delivers example.test into
+// maildirs, an Instance whatever its configuration makes it.
 package postfixtest
 
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"understudy/internal/freeport"
+	"understudy/internal/wait"
 )
 
 //go:embed main.cf
@@ -24,7 +24,7 @@ var mainTemplate string
 //go:embed master.cf
 var masterTemplate string
 
-const mailUID = "21000" // of no account: Postfix needs none
+const mailUID = 21000 // of no account: Postfix needs none
 
 // Options are added to the configuration.
 type Options struct {
@@ -32,49 +32,39 @@ type Options struct {
 	Master string // lines of master.cf
 }
 
-// Server is a Postfix instance.
+// Server is a primary.
 type Server struct {
-	Dir    string // of its configuration and everything else
-	SMTP   string // "host:port"
-	tb     testing.TB
-	runs   bool
-	access map[string]string
+	Dir  string // of its configuration and everything else
+	SMTP string // "host:port"
+
+	instance *Instance
+	tb       testing.TB
+	runs     bool
+	access   map[string]string
 }
 
 // Start makes and starts an instance; it is stopped and removed when the
-// ends. It accepts mail for example.test; the log is Dir/log.
+// test ends. It accepts mail for example.test; the log is Dir/log.
 func Start(tb testing.TB, o Options) *Server {
 	tb.Helper()
-	// Not tb.TempDir: mail is written by users that cannot enter that.
-	dir, err := os.MkdirTemp("", "postfixtest-")
-	if err != nil {
+	s := &Server{SMTP: freeport.For(tb), tb: tb, access: map[string]string{}}
+	r := strings.NewReplacer("@SMTP@", s.SMTP, "@UID@", strconv.Itoa(mailUID))
+	s.instance = New(tb, r.Replace(Main+mainTemplate+o.Main), r.Replace(masterTemplate+Services+o.Master))
+	s.Dir = s.instance.Dir
+	if err := errors.Join(os.Mkdir(s.maildirs(), 0o755), os.Chown(s.maildirs(), mailUID, mailUID)); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
-	s := &Server{Dir: dir, SMTP: freeport.For(tb), tb: tb, access: map[string]string{}}
-	r := strings.NewReplacer("@DIR@", dir, "@SMTP@", s.SMTP, "@UID@", mailUID)
-	s.prepare(r.Replace(mainTemplate+o.Main), r.Replace(masterTemplate+o.Master))
+	s.Refuse("", "")
+	s.writeMailboxes()
 	s.Run()
 	tb.Cleanup(s.Stop)
 	return s
 }
 
-func (s *Server) prepare(mainText, masterText string) {
+func (s *Server) maildirs() string { return filepath.Join(s.Dir, "mail") }
+
+func (s *Server) writeMailboxes() {
 	s.tb.Helper()
-	for _, d := range []string{"", "queue", "data", "mail"} {
-		path := filepath.Join(s.Dir, d)
-		if err := os.MkdirAll(path, 0o755); err != nil {
-			s.tb.Fatal(err)
-		}
-		if err := os.Chmod(path, 0o755); err != nil {
-			s.tb.Fatal(err)
-		}
-	}
-	s.run("chown", "postfix", filepath.Join(s.Dir, "data"))
-	s.run("chown", mailUID+":"+mailUID, filepath.Join(s.Dir, "mail"))
-	s.Write("main.cf", mainText)
-	s.Write("master.cf", masterText)
-	s.Refuse("", "")
 	var users strings.Builder
 	for _, u := range append(strings.Split("abcdefghijklmnopqrstuvwxyz", ""), "ana", "bruno", "carla", "dora", "later") {
 		fmt.Fprintf(&users, "%s@example.test example.test/%s/\n", u, u)
@@ -85,12 +75,10 @@ func (s *Server) prepare(mainText, masterText string) {
 // Run starts the instance again after Stop.
 func (s *Server) Run() {
 	s.tb.Helper()
-	s.run("postfix", "-c", s.Dir, "start")
-	s.runs = true
-	if err := await(s.SMTP); err != nil {
-		text, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
-		s.tb.Fatalf("Postfix does not start: %v\n%s", err, text)
+	if err := s.instance.Start(context.Background(), s.SMTP); err != nil {
+		s.tb.Fatal(err)
 	}
+	s.runs = true
 }
 
 // Stop stops the instance; it is no error if it does not run.
@@ -123,7 +111,7 @@ func (s *Server) Refuse(address, action string) {
 func (s *Server) Mail(address string) []string {
 	s.tb.Helper()
 	local, domain, _ := strings.Cut(address, "@")
-	files, err := filepath.Glob(filepath.Join(s.Dir, "mail", domain, local, "new", "*"))
+	files, err := filepath.Glob(filepath.Join(s.maildirs(), domain, local, "new", "*"))
 	if err != nil {
 		s.tb.Fatal(err)
 	}
@@ -142,18 +130,14 @@ func (s *Server) Mail(address string) []string {
 // returns them.
 func (s *Server) Await(address string, n int) []string {
 	s.tb.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for time.Now().Before(deadline) {
-		if mail := s.Mail(address); len(mail) >= n {
-			return mail
+	var mail []string
+	wait.Until(s.tb, "mail of "+address, func() error {
+		if mail = s.Mail(address); len(mail) < n {
+			return fmt.Errorf("%d messages, want %d\n%s", len(mail), n, s.instance.Log())
 		}
-		<-tick.C
-	}
-	text, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
-	s.tb.Fatalf("%s has %d messages, want %d\n%s", address, len(s.Mail(address)), n, text)
-	return nil
+		return nil
+	})
+	return mail
 }
 
 // Write writes a file into the instance's directory.
@@ -166,38 +150,7 @@ func (s *Server) Write(name, text string) {
 
 func (s *Server) run(name string, args ...string) {
 	s.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	// A file, not a pipe: daemons that are left behind would hold a pipe open.
-	out, err := os.Create(filepath.Join(s.Dir, "command.out"))
-	if err != nil {
+	if err := s.instance.Command(context.Background(), name, args...); err != nil {
 		s.tb.Fatal(err)
-	}
-	defer out.Close()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Run(); err != nil {
-		text, _ := os.ReadFile(out.Name())
-		log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
-		s.tb.Fatalf("%s %v: %v: %s\n%s", name, args, err, text, log)
-	}
-}
-
-// await waits until something listens.
-func await(address string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
 	}
 }

@@ -3,23 +3,21 @@
 package portaltest
 
 import (
-	"context"
 	_ "embed"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-smtp"
 
+	"understudy/internal/dovecottest"
 	"understudy/internal/freeport"
 	"understudy/internal/portal"
 )
@@ -37,12 +35,11 @@ const (
 
 // Server is a running Dovecot.
 type Server struct {
-	Dir    string
 	LMTP   string        // "host:port"
 	Config portal.Config // of a client
 
-	tb  testing.TB
-	cmd *exec.Cmd
+	*dovecottest.Server
+	tb testing.TB
 }
 
 // Start starts Dovecot with these mailboxes, which have no home yet; it is
@@ -55,15 +52,16 @@ func Start(tb testing.TB, mailboxes ...string) *Server {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { os.RemoveAll(dir) })
-	s := &Server{Dir: dir, tb: tb, LMTP: freeport.For(tb), Config: portal.Config{DoveadmURL: "http://" + freeport.For(tb), APIKey: apiKey,
+	s := &Server{tb: tb, LMTP: freeport.For(tb), Config: portal.Config{DoveadmURL: "http://" + freeport.For(tb), APIKey: apiKey,
 		IMAPAddress: freeport.For(tb), MasterUser: masterUser, MasterPassword: masterPassword, Timeout: 10 * time.Second}}
+	s.Server = dovecottest.New(tb, dir, s.LMTP, s.Config.IMAPAddress, strings.TrimPrefix(s.Config.DoveadmURL, "http://"))
 	var users strings.Builder
 	for _, m := range mailboxes {
 		fmt.Fprintf(&users, "%s:{PLAIN}%s:%d:%d::%s::\n", m, userPassword, mailUID, mailUID, s.Home(m))
 	}
-	s.write("users", users.String())
-	s.write("masters", masterUser+":{PLAIN}"+masterPassword+"\n")
-	s.write("dovecot.conf", strings.NewReplacer("@DIR@", dir, "@UID@", strconv.Itoa(mailUID), "@KEY@", apiKey,
+	s.Write("users", users.String())
+	s.Write("masters", masterUser+":{PLAIN}"+masterPassword+"\n")
+	s.Write("dovecot.conf", strings.NewReplacer("@DIR@", dir, "@UID@", strconv.Itoa(mailUID), "@KEY@", apiKey,
 		"@LMTP_PORT@", port(s.LMTP), "@IMAP_PORT@", port(s.Config.IMAPAddress), "@HTTP_PORT@", port(s.Config.DoveadmURL)).Replace(template))
 	for _, d := range []string{dir, filepath.Join(dir, "mail")} {
 		if err := errors.Join(os.MkdirAll(d, 0o755), os.Chmod(d, 0o755)); err != nil {
@@ -74,33 +72,7 @@ func Start(tb testing.TB, mailboxes ...string) *Server {
 		tb.Fatalf("%v (these tests start Dovecot as root)", err)
 	}
 	s.Run()
-	tb.Cleanup(s.Stop)
 	return s
-}
-
-// Run starts the server again after Stop.
-func (s *Server) Run() {
-	s.tb.Helper()
-	s.cmd = exec.Command("dovecot", "-F", "-c", filepath.Join(s.Dir, "dovecot.conf"))
-	if err := s.cmd.Start(); err != nil {
-		s.tb.Fatalf("%v (apt-get install dovecot-imapd dovecot-lmtpd)", err)
-	}
-	for _, a := range []string{s.LMTP, s.Config.IMAPAddress, strings.TrimPrefix(s.Config.DoveadmURL, "http://")} {
-		if err := await(a); err != nil {
-			text, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
-			s.tb.Fatalf("Dovecot does not start: %v\n%s", err, text)
-		}
-	}
-}
-
-// Stop ends the server and its processes.
-func (s *Server) Stop() {
-	if s.cmd == nil {
-		return
-	}
-	s.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may be gone
-	s.cmd.Wait()                          //nolint:errcheck // its exit code does not matter
-	s.cmd = nil
 }
 
 // Home is where a mailbox lives.
@@ -152,29 +124,4 @@ func (s *Server) Login(mailbox string) *imapclient.Client {
 	return c
 }
 
-func (s *Server) write(name, text string) {
-	if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(text), 0o644); err != nil {
-		s.tb.Fatal(err)
-	}
-}
-
 func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-
-// await waits until something listens.
-func await(address string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
-	}
-}
