@@ -1,7 +1,8 @@
 // Package relaypath measures how many messages a second pass through Postfix
 // to a domain's primary: with policyd, the archiving milter and relay-auto, by
-// the same Postfix with nothing of ours, and by stock archiving with
-// always_bcc into a maildir. The three take turns.
+// the same Postfix with nothing of ours, by that with a milter that only
+// answers, and by stock archiving with always_bcc into a maildir. They take
+// turns.
 package relaypath
 
 import (
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -20,7 +22,7 @@ import (
 // clients send at once.
 const clients = 20
 
-// way is one of the three.
+// way is one of them.
 type way struct {
 	name string
 	smtp string    // where Postfix listens
@@ -34,23 +36,55 @@ func Run(ctx context.Context, e *bench.Env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.Close(ctx)) }()
-	bare, err := startStock(ctx, e, g, "bare", false)
+	ways, stop, err := startWays(ctx, e, g)
+	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bare.stop()) }()
-	bcc, err := startStock(ctx, e, g, "bcc", true)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, bcc.stop()) }()
 	for _, size := range []struct{ bytes, messages int }{{5_000, e.Size(1500, 20)}, {100_000, e.Size(500, 20)}} {
-		ways := []*way{{name: "everything on", smtp: g.Info.SMTP}, {name: "bare Postfix", smtp: bare.smtp}, {name: "always_bcc", smtp: bcc.smtp}}
+		for _, w := range ways {
+			w.took = nil
+		}
 		if err := measure(ctx, e, g, ways, size.bytes, size.messages); err != nil {
 			return err
 		}
 	}
 	return withIndexing(ctx, e, g)
+}
+
+// startWays starts what the gateway is compared with; stop ends it, also when
+// there is an error.
+func startWays(ctx context.Context, e *bench.Env, g *rig.Gateway) (ways []*way, stop func() error, err error) {
+	var stops []func() error
+	stop = func() (err error) {
+		for _, f := range stops {
+			err = errors.Join(err, f())
+		}
+		return err
+	}
+	socket := filepath.Join(e.Dir, "answers")
+	answers, err := serveAnswers(socket)
+	if err != nil {
+		return nil, stop, err
+	}
+	stops = append(stops, answers.Close)
+	ways = []*way{{name: "everything on", smtp: g.Info.SMTP}}
+	for _, x := range []struct {
+		name, dir string
+		different map[string]string
+	}{
+		{"bare Postfix", "bare", nil},
+		{"bare Postfix and a milter that only answers", "answering", map[string]string{"smtpd_milters": "unix:" + socket}},
+		{"always_bcc", "bcc", alwaysBcc},
+	} {
+		p, err := startStock(ctx, e, g, x.dir, x.different)
+		if err != nil {
+			return nil, stop, err
+		}
+		stops = append(stops, p.Stop)
+		ways = append(ways, &way{name: x.name, smtp: p.smtp})
+	}
+	return ways, stop, nil
 }
 
 // measure lets the ways take turns.
@@ -87,8 +121,10 @@ func measure(ctx context.Context, e *bench.Env, g *rig.Gateway, ways []*way, siz
 		e.Report.Add(e.Result(name, w.name, float64(messages)/bench.Median(w.took), "messages/s"))
 	}
 	// The ratio of each round, whose runs were minutes apart at most, not of the medians.
-	e.Report.Add(e.Result(name, "everything on : bare", ratio(ways[1], ways[0]), "").AtLeast(0.9))
-	e.Report.Add(e.Result(name, "everything on : always_bcc", ratio(ways[2], ways[0]), ""))
+	on, bare, answers, bcc := ways[0], ways[1], ways[2], ways[3]
+	e.Report.Add(e.Result(name, "everything on : bare", ratio(bare, on), "").AtLeast(0.9))
+	e.Report.Add(e.Result(name, "a milter that only answers : bare", ratio(bare, answers), ""))
+	e.Report.Add(e.Result(name, "everything on : always_bcc", ratio(bcc, on), ""))
 	return nil
 }
 
@@ -109,6 +145,7 @@ func ours(g *rig.Gateway) (out [len(services)]time.Duration, err error) {
 	return out, nil
 }
 
+// ratio is the median of the rounds' ratios of rates, of b to a.
 func ratio(a, b *way) float64 {
 	var rounds []float64
 	for i := range a.took {
