@@ -15,7 +15,7 @@ import (
 
 type archiveCmd struct {
 	Search    archiveSearch    `cmd:"" help:"Find messages, newest first."`
-	Show      archiveShow      `cmd:"" help:"Write a message, byte for byte, to standard output."`
+	Show      archiveShow      `cmd:"" help:"Write a message, byte for byte, to standard output; noted in the audit."`
 	Verify    archiveVerify    `cmd:"" help:"Check every record of every segment, and the index, both ways."`
 	Reindex   archiveReindex   `cmd:"" help:"Have the index built again from the segments."`
 	Export    archiveExport    `cmd:"" help:"Write messages as mbox, Maildir or tar."`
@@ -119,6 +119,9 @@ func (c *archiveShow) Run(e *env) error {
 		return err
 	}
 	defer record.Close()
+	if err := s.RecordLook(e.ctx, actor(), store.ActionDownload, store.Access{All: true}, m, "command line"); err != nil {
+		return err
+	}
 	if _, err := io.Copy(e.out, record.Body); err != nil {
 		return fmt.Errorf("write message %s: %w", id, err)
 	}

@@ -18,8 +18,9 @@ import (
 type logRecord struct {
 	offset, length int64
 	id             uuid.UUID
-	expired, seen  bool // older than its mailboxes' retention; has a row in the index
-	unread         bool // encrypted, without the key: whether it has expired is not known
+	mailboxes      uint16 // at least so many may see it
+	expired, seen  bool   // older than its mailboxes' retention; has a row in the index
+	unread         bool   // encrypted, without the key: whether it has expired is not known
 }
 
 // logSegment is a segment as it was read.
@@ -68,13 +69,18 @@ type verifyReport struct {
 	FaultCount        int64   `json:"fault_count"`
 	Rows              int64   `json:"index_rows"`
 	RowsWithoutRecord int64   `json:"rows_without_record"`
+	RowsWithoutBox    int64   `json:"rows_without_mailbox"` // of messages that a mailbox has and does not find
+	RowsExpired       int64   `json:"expired_rows"`         // past retention, so rightly without a record while their day stays
 	RecordsWithoutRow int64   `json:"records_without_row"`
 	Shipped           int64   `json:"rows_of_shipped_segments"` // not on this host: not compared
 	Elsewhere         int64   `json:"rows_of_other_gateways"`   // the same
 	Expired           int64   `json:"expired_records"`          // past retention, so rightly without a row
 	Duplicates        int64   `json:"duplicate_records"`        // of a message that has a row for another record
 	NotYetIndexed     int64   `json:"not_yet_indexed"`          // the worker has not come there yet
+	BadCopies         int64   `json:"bad_copies"`               // in the bucket, of segments that are on this host
+	LostObjects       int64   `json:"lost_objects"`             // verified in the bucket once, and not there any more
 	IndexChecked      bool    `json:"index_checked"`
+	BucketChecked     bool    `json:"bucket_checked"` // the bucket's own list was compared
 	OK                bool    `json:"ok"`
 }
 
@@ -88,9 +94,10 @@ func (c *checker) fault(f fault) {
 }
 
 // row looks for the record of an index row.
-func (c *checker) row(r store.RecordRow, shipped map[string]bool) {
+func (c *checker) row(r store.RecordRow, shipped map[string]int64) {
 	c.report.Rows++
 	seg := c.segments[r.Segment]
+	size, away := shipped[r.Segment]
 	switch {
 	case seg != nil:
 		if seg.open && r.Offset >= seg.end {
@@ -99,21 +106,36 @@ func (c *checker) row(r store.RecordRow, shipped map[string]bool) {
 		i, found := slices.BinarySearchFunc(seg.records, r.Offset, func(l logRecord, at int64) int { return int(l.offset - at) })
 		if found && seg.records[i].id == r.ID && seg.records[i].length == r.Length {
 			seg.records[i].seen = true
+			c.mailboxes(r, int(seg.records[i].mailboxes))
 			return
 		}
-	case shipped[r.Segment]:
+	case away && r.Offset+r.Length <= size:
 		c.report.Shipped++
 		return
+	case away: // the object is too short
 	case c.before[r.Segment].Host != "" && c.before[r.Segment].Host != c.host:
 		c.report.Elsewhere++
 		return
-	default:
+	case r.Kept:
 		if started, err := archive.Started(r.Segment); c.gone[r.Segment] || err == nil && started.After(c.begin.Add(-time.Minute)) {
 			return
 		}
 	}
+	if !r.Kept {
+		c.report.RowsExpired++
+		return
+	}
 	c.report.RowsWithoutRecord++
 	c.fault(fault{Segment: r.Segment, Offset: r.Offset, Length: r.Length, ID: r.ID.String(), Why: "in the index, but there is no such record"})
+}
+
+// mailboxes sees that all who may see a message find it.
+func (c *checker) mailboxes(r store.RecordRow, want int) {
+	if r.Mailboxes < want {
+		c.report.RowsWithoutBox++
+		c.fault(fault{Segment: r.Segment, Offset: r.Offset, Length: r.Length, ID: r.ID.String(),
+			Why: fmt.Sprintf("in the index for %d of the %d mailboxes that have it", r.Mailboxes, want)})
+	}
 }
 
 // missing returns the segments that have records without a row, although the
@@ -160,23 +182,6 @@ func (c *checker) missing(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// shipped is what the bucket has, by its own list, and by the database when it
-// does not answer.
-func (c *checker) shipped(e *env) (map[string]bool, error) {
-	known, err := c.store.ShippedSegments(e.ctx)
-	if err != nil || c.bucket == nil {
-		return known, err
-	}
-	list, err := c.bucket.Segments(e.ctx)
-	if err != nil {
-		e.progress("the bucket is not asked what it has: %v", err)
-	}
-	for _, seg := range list {
-		known[seg.Name] = true
-	}
-	return known, nil
-}
-
 // check reads the log and, with a store, compares it with the index. It
 // returns the segments that have records without a row.
 func (c *checker) check(e *env) ([]string, error) {
@@ -195,6 +200,9 @@ func (c *checker) check(e *env) ([]string, error) {
 	total := int64(0)
 	for _, seg := range list {
 		total += seg.Size
+		if seg.Shipped && seg.Path != "" { // the copy is read too
+			total += seg.Size
+		}
 	}
 	bar := e.bar(total, "reading segments", true)
 	if err := c.readLog(e.ctx, bar, list); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"runtime"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"understudy/internal/archive"
 	"understudy/internal/archive/ship"
+	"understudy/internal/store"
 )
 
 // readLog reads every segment, some at once.
@@ -21,6 +23,9 @@ func (c *checker) readLog(ctx context.Context, bar *progressbar.ProgressBar, lis
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, s := range list {
 		g.Go(func() error { return c.readSegment(ctx, bar, s.Name) })
+		if s.Shipped && s.Path != "" {
+			g.Go(func() error { return c.compareCopy(ctx, bar, s) })
+		}
 	}
 	return g.Wait()
 }
@@ -71,7 +76,8 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 				continue
 			}
 		}
-		seg.records = append(seg.records, logRecord{offset: rec.Offset, length: rec.Length, id: rec.ID})
+		seg.records = append(seg.records, logRecord{offset: rec.Offset, length: rec.Length, id: rec.ID,
+			mailboxes: uint16(min(store.CountMailboxes(rec.Mailboxes), math.MaxUint16))})
 		if err := ages.add(ctx, seg.records, &rec.Envelope); err != nil {
 			return err
 		}
@@ -95,8 +101,8 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 	return nil
 }
 
-// ages finds out which records of a segment are not needed any more, many at a
-// time.
+// ages finds out which records of a segment may be gone from the index, many
+// at a time.
 type ages struct {
 	c         *checker
 	records   []int // by mailbox of each
@@ -132,7 +138,7 @@ func (a *ages) ask(ctx context.Context, records []logRecord) error {
 	if len(a.records) == 0 {
 		return nil
 	}
-	needed, err := a.c.store.Needed(ctx, a.c.begin, a.mailboxes, a.received)
+	kept, err := a.c.store.Kept(ctx, a.c.begin, a.mailboxes, a.received)
 	if err != nil {
 		return err
 	}
@@ -140,7 +146,7 @@ func (a *ages) ask(ctx context.Context, records []logRecord) error {
 		records[i].expired = true
 	}
 	for n, i := range a.records {
-		if needed[n] {
+		if kept[n] {
 			records[i].expired = false
 		}
 	}

@@ -3,14 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
-	"github.com/schollz/progressbar/v3"
-
 	"understudy/internal/archive"
-	"understudy/internal/archive/ship"
 	"understudy/internal/mbox"
 	"understudy/internal/query"
 	"understudy/internal/store"
@@ -18,17 +14,20 @@ import (
 
 type archiveExport struct {
 	Query   []string `arg:"" optional:"" help:"What to export, as for search; nothing: all that is in the archive, shipped segments too."`
-	Format  string   `enum:"mbox,maildir,tar" required:"" help:"mbox, maildir or tar. mbox (mboxrd) has LF line ends; the others keep every byte."`
+	Format  string   `enum:"mbox,maildir,tar" required:"" help:"mbox, maildir or tar. mbox (mboxrd) has LF line ends; the others keep every byte but blind recipients (below)."`
 	Output  string   `short:"o" required:"" placeholder:"PATH" help:"File or Maildir to make; \"-\" is standard output (not for maildir)."`
-	Mailbox string   `help:"Only of this mailbox."`
-	Domain  string   `help:"Only of this domain."`
+	Mailbox string   `help:"Only of this mailbox, as its owner may see it."`
+	Domain  string   `help:"Only of this domain, as its admin may see it."`
 }
 
 // Help is shown by --help.
 func (c *archiveExport) Help() string {
 	return `tar: entries ID.eml with the envelope in pax keywords UNDERSTUDY.*, as docs/archive-format.md describes.
 maildir: one file a message, its time is when it was received.
-mbox: a message's lines that begin with any number of ">" and "From " get one ">" more (mboxrd), CRLF becomes LF.`
+mbox: a message's lines that begin with any number of ">" and "From " get one ">" more (mboxrd), CRLF becomes LF.
+
+With --mailbox or --domain the export can be given away: Bcc fields are left out unless the mailbox, or the domain, sent the message, and the envelope
+names of the recipients only those of the domain (all, if it sent the message; none with --mailbox). Without, all is told. Each export is noted in the audit.`
 }
 
 type exportResult struct {
@@ -45,24 +44,26 @@ func (c *archiveExport) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	var s *store.Store
-	if all { // then the database is not needed
-		e.settings, err = loadConfig(e.config)
-	} else {
-		s, err = e.openUnbounded()
-	}
-	if err != nil {
+	if e.settings, err = loadConfig(e.config); err != nil {
 		return err
 	}
 	reader, err := e.settings.archive()
 	if err != nil {
 		return err
 	}
+	s, err := e.openUnbounded()
+	if err != nil && !all {
+		return err
+	}
+	x := &exporter{env: e, reader: reader, result: exportResult{Output: c.Output}, detail: strings.TrimSpace(c.Format + " " + strings.Join(c.Query, " "))}
+	if all { // the database is not needed
+		x.noteAll(s, err)
+	}
 	out, finish, err := c.open(e)
 	if err != nil {
 		return err
 	}
-	x := &exporter{env: e, reader: reader, sink: out, result: exportResult{Output: c.Output}}
+	x.sink = out
 	if all {
 		err = x.segments()
 	} else {
@@ -101,17 +102,22 @@ func (c *archiveExport) filter() (f store.MessageFilter, all bool, err error) {
 			return f, false, err
 		}
 	}
-	if c.Mailbox != "" {
-		if f.Mailbox, err = mailboxAddress(c.Mailbox); err != nil {
-			return f, false, err
-		}
-	}
 	if c.Domain != "" {
 		name, err := domainName(c.Domain)
 		if err != nil {
 			return f, false, err
 		}
 		f.Access = store.Access{Domains: []string{name}}
+	}
+	if c.Mailbox != "" {
+		box, err := mailboxAddress(c.Mailbox)
+		if err != nil {
+			return f, false, err
+		}
+		if c.Domain != "" && !strings.HasSuffix(box, "@"+f.Access.Domains[0]) {
+			return f, false, usage("%s is not of the domain %s", box, f.Access.Domains[0])
+		}
+		f.Access = store.Access{Mailbox: box}
 	}
 	return f, text == "" && c.Mailbox == "" && c.Domain == "", nil
 }
@@ -146,109 +152,4 @@ func (c *archiveExport) open(e *env) (out sink, finish func(error) error, err er
 		return nil, nil, fmt.Errorf("export: %w (left from an export that was stopped? remove it)", err)
 	}
 	return newSink(c.Format, f), finish, nil
-}
-
-// exporter moves messages to a sink.
-type exporter struct {
-	env    *env
-	reader ship.Reader
-	sink   sink
-	result exportResult
-}
-
-// put exports one record. An error is of the output.
-func (x *exporter) put(rec *archive.Record) error {
-	if err := x.sink.add(rec); err != nil {
-		return err
-	}
-	x.result.Messages++
-	x.result.Bytes += rec.Size
-	return nil
-}
-
-// segments exports everything, oldest segment first.
-func (x *exporter) segments() error {
-	list, err := x.reader.Segments(x.env.ctx)
-	if err != nil {
-		return err
-	}
-	total := int64(0)
-	for _, seg := range list {
-		total += seg.Size
-	}
-	bar := x.env.bar(total, "exporting", true)
-	defer bar.Finish() //nolint:errcheck // only shows
-	for _, seg := range list {
-		if err := x.segment(seg.Name, bar); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (x *exporter) segment(name string, bar *progressbar.ProgressBar) error {
-	r, err := x.reader.OpenSegment(x.env.ctx, name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // expired meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	for {
-		if err := x.env.ctx.Err(); err != nil {
-			return err
-		}
-		at, damaged := r.Offset(), r.Damaged()
-		rec, err := r.Next()
-		if r.Damaged() > damaged {
-			x.result.Unreadable++
-		}
-		bar.Add64(r.Offset() - at) //nolint:errcheck // only shows
-		if err == io.EOF {
-			return nil
-		}
-		if errors.Is(err, archive.ErrEncrypted) {
-			x.result.Encrypted++
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := x.put(rec); err != nil {
-			return err
-		}
-	}
-}
-
-// found exports what a search finds, newest first.
-func (x *exporter) found(s *store.Store, f store.MessageFilter) error {
-	bar := x.env.bar(-1, "exporting", false)
-	defer bar.Finish() //nolint:errcheck // only shows
-	for {
-		page, next, err := s.SearchMessages(x.env.ctx, f)
-		if err != nil {
-			return err
-		}
-		for _, m := range page {
-			rec, err := x.reader.ReadRecord(x.env.ctx, archive.Ref{Segment: m.Segment, Offset: m.Offset, Length: m.Length})
-			if errors.Is(err, archive.ErrEncrypted) {
-				x.result.Encrypted++
-				continue
-			}
-			if err != nil {
-				x.result.Unreadable++
-				x.env.progress("message %s cannot be read: %v", m.ID, err)
-				continue
-			}
-			if err := errors.Join(x.put(rec), rec.Close()); err != nil {
-				return err
-			}
-			bar.Add(1) //nolint:errcheck // only shows
-		}
-		if next == nil {
-			return nil
-		}
-		f.Cursor = *next
-	}
 }

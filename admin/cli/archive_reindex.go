@@ -3,8 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"understudy/internal/archive"
 	"understudy/internal/archive/ship"
@@ -76,10 +78,7 @@ func (c *archiveReindex) all(e *env, s *store.Store, r ship.Reader, result *rein
 	if err != nil {
 		return nil, err
 	}
-	if err := readable(r, all); err != nil {
-		return nil, fmt.Errorf("nothing is dropped, because it could not be built anew: %w", err)
-	}
-	names, err := c.lost(e, s, all)
+	names, gone, err := c.lost(e, s, r, all)
 	if err != nil {
 		return nil, err
 	}
@@ -89,54 +88,93 @@ func (c *archiveReindex) all(e *env, s *store.Store, r ship.Reader, result *rein
 			again, names = append(again, seg), append(names, seg.Name)
 		}
 	}
-	result.Dropped, err = s.DropIndex(e.ctx, names)
-	return again, err
-}
-
-// readable says by the newest segment here whether there is a key for what is
-// encrypted.
-func readable(r ship.Reader, segments []ship.Segment) error {
-	for _, seg := range slices.Backward(segments) {
-		if seg.Path == "" || seg.Size == 0 {
-			continue
-		}
-		s, err := archive.OpenSegment(r.Dir, seg.Name, r.Identities...)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		if _, err := s.Next(); errors.Is(err, archive.ErrEncrypted) {
-			return err
-		}
-		return nil
+	if err := readable(e, r, again); err != nil {
+		return nil, fmt.Errorf("nothing is dropped, because it could not be built anew: %w", err)
 	}
-	return nil
+	if result.Dropped, err = s.DropIndex(e.ctx, names); err != nil {
+		return nil, err
+	}
+	for _, name := range gone {
+		if err := s.ForgetShipping(e.ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	return again, nil
 }
 
-// lost are the indexed segments that are neither here nor in the bucket nor
-// with another gateway: nothing can be read for their rows any more.
-func (c *archiveReindex) lost(e *env, s *store.Store, all []ship.Segment) (out []string, err error) {
+const openAtOnce = 4 // segments, of up to 16 MiB of memory each
+
+// readable sees by the first record of each segment that there is a key for
+// what is encrypted: no segment is written for more than one list of
+// recipients.
+func readable(e *env, r ship.Reader, segments []ship.Segment) error {
+	bar := e.bar(int64(len(segments)), "trying the keys", false)
+	defer bar.Finish() //nolint:errcheck // only shows
+	g, ctx := errgroup.WithContext(e.ctx)
+	g.SetLimit(openAtOnce)
+	for _, seg := range segments {
+		g.Go(func() error {
+			defer bar.Add(1) //nolint:errcheck // only shows
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			s, err := r.OpenSegment(ctx, seg.Name)
+			if errors.Is(err, fs.ErrNotExist) { // expired meanwhile
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			if _, err := s.Next(); err != io.EOF {
+				return err
+			}
+			return nil // empty, or damaged from end to end
+		})
+	}
+	return g.Wait()
+}
+
+// lost are the segments, by the index, that are neither here nor in the bucket
+// nor with another gateway: nothing can be read for their rows any more. Of
+// those that have expired the index may have rows, but no checkpoint. Those
+// that the bucket once had are gone from it.
+func (c *archiveReindex) lost(e *env, s *store.Store, r ship.Reader, all []ship.Segment) (lost, gone []string, err error) {
 	here := map[string]bool{}
 	for _, seg := range all {
 		here[seg.Name] = true
 	}
+	named, err := s.RowSegments(e.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	shipped, err := s.ShippedSegments(e.ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	known, err := s.SegmentOffsets(e.ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for n, at := range known {
-		if !here[n] && !shipped[n] && (at.Host == "" || at.Host == e.settings.GatewayName()) {
-			out = append(out, n)
+	for n := range known {
+		named[n] = true
+	}
+	for n := range named {
+		at := known[n]
+		switch {
+		case here[n], shipped[n] && r.Bucket == nil:
+		case shipped[n]: // since the list was made; or lost by the bucket
+			_, err := r.Bucket.Size(e.ctx, n)
+			if errors.Is(err, fs.ErrNotExist) {
+				lost, gone = append(lost, n), append(gone, n)
+			} else if err != nil {
+				return nil, nil, err
+			}
+		case at.Host == "" || at.Host == e.settings.GatewayName():
+			lost = append(lost, n)
 		}
 	}
-	return out, nil
+	return lost, gone, nil
 }
 
 // missing finds the segments that have records without a row.

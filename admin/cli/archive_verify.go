@@ -12,7 +12,13 @@ const shownFaults = 20 // in text; --json has up to maxFaults
 
 type archiveVerify struct {
 	NoIndex bool `help:"Check the segments alone; the database is not asked."`
-	Shipped bool `help:"Read the shipped segments too: all of the bucket is downloaded."`
+	Shipped bool `help:"Read the bucket's segments too, also of those that are here: all of the bucket is downloaded."`
+}
+
+// Help is shown by --help.
+func (c *archiveVerify) Help() string {
+	return `Without --shipped the bucket is only asked for its list, and each segment that was shipped must be in it.
+Of the index, messages and the mailboxes that see them are compared, but not the words that searches look for.`
 }
 
 // Run reads every record of every segment on this host, and with --shipped in
@@ -67,9 +73,9 @@ func (r *verifyReport) show(e *env) error {
 	if !r.IndexChecked {
 		return nil
 	}
-	_, err := fmt.Fprintf(e.out, "index: %d rows; %d without a record, %d of shipped segments and %d of other gateways not compared\n"+
+	_, err := fmt.Fprintf(e.out, "index: %d rows; %d without a record, %d past retention without one, %d without a mailbox, %d of shipped segments and %d of other gateways not compared\n"+
 		"records without a row: %d missing, %d not indexed yet, %d past retention, %d duplicates\n",
-		r.Rows, r.RowsWithoutRecord, r.Shipped, r.Elsewhere, r.RecordsWithoutRow, r.NotYetIndexed, r.Expired, r.Duplicates)
+		r.Rows, r.RowsWithoutRecord, r.RowsExpired, r.RowsWithoutBox, r.Shipped, r.Elsewhere, r.RecordsWithoutRow, r.NotYetIndexed, r.Expired, r.Duplicates)
 	return err
 }
 
@@ -81,6 +87,12 @@ func (r *verifyReport) verdict() error {
 		text += fmt.Sprintf("; a later release wrote records of format version %d: update this program, then: archive reindex --missing", r.NewerVersion)
 	case r.Damaged > 0:
 		text += "; damaged messages are lost unless a backup or the bucket has the segment: put that file in its place (stop the milter for an open one), then: archive reindex --missing"
+	case r.LostObjects > 0:
+		text += "; the bucket has lost segments: restore these objects, with the store's versions or a backup; those that are still on a gateway's disk are sent again when keep_local has passed; what cannot be restored leaves the index by: archive reindex --all"
+	case r.BadCopies > 0:
+		text += "; of some segments the bucket's copy is not as the one here: if the one here has no fault, delete that object, and it is sent again when keep_local has passed"
+	case r.RowsWithoutBox > 0:
+		text += "; nothing is lost, but some mailboxes do not find messages: archive reindex --all"
 	case r.RecordsWithoutRow > 0 && r.RowsWithoutRecord == 0:
 		text += "; nothing is lost, the index lacks messages: archive reindex --missing"
 	case r.RowsWithoutRecord > 0:

@@ -12,9 +12,10 @@ type holdCmd struct {
 }
 
 type holdAdd struct {
-	Target string `arg:"" help:"Domain, or address of a mailbox."`
+	Target string `arg:"" help:"Domain, or a mailbox by its own address."`
 	Reason string `required:"" help:"Why; it is kept."`
 	By     string `placeholder:"NAME" help:"Who; default: who runs the command."`
+	Force  bool   `help:"Also an address that is an alias, or that nothing is known of."`
 }
 
 // Run sets a hold.
@@ -26,6 +27,11 @@ func (c *holdAdd) Run(e *env) error {
 	s, err := e.open()
 	if err != nil {
 		return err
+	}
+	if !c.Force {
+		if err := s.CheckHold(e.ctx, target); err != nil {
+			return fmt.Errorf("%w (--force holds it all the same)", err)
+		}
 	}
 	if err := s.AddHold(e.ctx, target, by(c.By), c.Reason); err != nil {
 		return err

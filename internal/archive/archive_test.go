@@ -268,7 +268,7 @@ func TestAppendRespectsContext(t *testing.T) {
 
 func TestSpool(t *testing.T) {
 	t.Parallel()
-	for _, step := range []int{1000, 4096, spoolFree, spoolFree + 1, spoolShare/7, spoolShare/7 + 1, 3 * spoolShare} {
+	for _, step := range []int{1000, 4096, spoolFree, spoolFree + 1, spoolShare / 7, spoolShare/7 + 1, 3 * spoolShare} {
 		s, want := NewSpool(t.TempDir(), 1<<30), []byte{}
 		for i := range 7 {
 			chunk := bytes.Repeat([]byte{byte('a' + i)}, step)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -9,27 +10,78 @@ import (
 
 // RecordRow is where a message of the index lies in the archive log.
 type RecordRow struct {
-	ID      uuid.UUID
-	Segment string
-	Offset  int64
-	Length  int64
+	ID        uuid.UUID
+	Segment   string
+	Offset    int64
+	Length    int64
+	Mailboxes int  // that may see it
+	Kept      bool // else its segment may be gone by right, while its day is kept for others
 }
 
-// EachRecordRow calls f for every message of the index, in no order. It may
-// take long: about a second for a million messages.
+// EachRecordRow calls f for every message of the index, day by day. It may
+// take long: some seconds for a million messages.
 func (s *Store) EachRecordRow(ctx context.Context, f func(RecordRow) error) error {
-	return wrap("read the archive index", s.tx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, `SELECT id, segment, seg_offset, seg_length FROM message`)
+	return wrap("read the archive index", s.eachDay(ctx, func(tx pgx.Tx, suffix string) error {
+		rows, err := tx.Query(ctx, `SELECT m.id, m.segment, m.seg_offset, m.seg_length, coalesce(x.mailboxes, 0), coalesce(x.kept, archive_kept('', '', m.received, now()))
+			FROM message`+suffix+` m LEFT JOIN (SELECT received, id, count(*) AS mailboxes,
+				bool_or(received > (SELECT now() - make_interval(hours => 24 * least(3650, min(days))) FROM retention) OR archive_kept(mailbox, domain, received, now())) AS kept
+				FROM message_mailbox`+suffix+` GROUP BY received, id) x ON x.received = m.received AND x.id = m.id`)
 		if err != nil {
 			return err
 		}
 		var r RecordRow
-		_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.Segment, &r.Offset, &r.Length}, func() error { return f(r) })
+		_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.Segment, &r.Offset, &r.Length, &r.Mailboxes, &r.Kept}, func() error { return f(r) })
 		return err
 	}))
+}
+
+// RowSegments are the segments that messages of the index are said to be in.
+func (s *Store) RowSegments(ctx context.Context) (map[string]bool, error) {
+	out := map[string]bool{}
+	err := s.eachDay(ctx, func(tx pgx.Tx, suffix string) error {
+		rows, err := tx.Query(ctx, `SELECT DISTINCT segment FROM message`+suffix)
+		if err != nil {
+			return err
+		}
+		var name string
+		_, err = pgx.ForEachRow(rows, []any{&name}, func() error { out[name] = true; return nil })
+		return err
+	})
+	return out, wrap("read the archive index", err)
+}
+
+// eachDay calls f for each day of the index, oldest first, in a transaction of
+// its own without a limit of time. One that is dropped meanwhile is left out.
+func (s *Store) eachDay(ctx context.Context, f func(tx pgx.Tx, suffix string) error) error {
+	rows, err := s.Pool.Query(ctx, `SELECT day FROM index_day WHERE next > 0 ORDER BY day`)
+	if err != nil {
+		return err
+	}
+	days, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	if err != nil {
+		return err
+	}
+	for _, day := range days {
+		err := s.tx(ctx, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
+				return err
+			}
+			return f(tx, day.Format("_20060102"))
+		})
+		if err != nil && !isCode(err, "42P01") { // undefined_table
+			return err
+		}
+	}
+	return nil
+}
+
+// CountMailboxes is how many RecordRow.Mailboxes a message for these has.
+func CountMailboxes(list []string) int {
+	seen := make(map[string]bool, len(list))
+	for _, m := range list {
+		seen[clean(m)] = true
+	}
+	return len(seen)
 }
 
 // KnownMessages returns those of the ids that the index has.

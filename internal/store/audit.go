@@ -6,9 +6,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Action is what somebody did with somebody else's mail.
+// Action is what somebody did with somebody else's mail, or how long it is kept.
 type Action string
 
 // The actions of the audit.
@@ -17,6 +18,8 @@ const (
 	ActionSource    Action = "source"   // looked at its source
 	ActionDownload  Action = "download" // took it, or a file in it
 	ActionRedeliver Action = "redeliver"
+	ActionExport    Action = "export"    // took many
+	ActionRetention Action = "retention" // changed how long the domain's are kept
 )
 
 // AuditEntry is one line of the audit.
@@ -25,8 +28,8 @@ type AuditEntry struct {
 	At      time.Time `db:"at" json:"at"`
 	Actor   string    `db:"actor" json:"actor"`
 	Action  Action    `db:"action" json:"action"`
-	Message uuid.UUID `db:"message" json:"message"`
-	Mailbox string    `db:"mailbox" json:"mailbox"` // whose mail it is
+	Message uuid.UUID `db:"message" json:"message"` // zero: it is not about one message
+	Mailbox string    `db:"mailbox" json:"mailbox"` // whose mail it is; "" is all of the domain
 	Domain  string    `db:"domain" json:"-"`
 	Detail  string    `db:"detail" json:"detail"`
 }
@@ -42,6 +45,48 @@ func (s *Store) RecordLook(ctx context.Context, actor string, action Action, acc
 				AND a.detail = $3 AND a.at > now() - interval '1 minute')`,
 		actor, action, clean(detail), m.Received, m.ID, access.All, append([]string{}, access.Domains...))
 	return wrap("record in the audit", err)
+}
+
+// RecordExport notes in the audits of domains that an actor takes messages of
+// them, or of one mailbox.
+func (s *Store) RecordExport(ctx context.Context, actor, mailbox string, domains []string, detail string) error {
+	return wrap("record in the audit", recordDomains(ctx, s.Pool, actor, ActionExport, mailbox, domains, detail))
+}
+
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// recordDomains notes what is not about one message.
+func recordDomains(ctx context.Context, db execer, actor string, action Action, mailbox string, domains []string, detail string) error {
+	_, err := db.Exec(ctx, `INSERT INTO audit (actor, action, message, mailbox, domain, detail) SELECT $1, $2, $3, $4, d, $6 FROM unnest($5::text[]) d`,
+		actor, action, uuid.Nil, mailbox, domains, clean(detail))
+	return err
+}
+
+// MessageDomains are the domains that have any of some messages.
+func (s *Store) MessageDomains(ctx context.Context, messages []MessageRow) ([]string, error) {
+	ids, times := make([]uuid.UUID, len(messages)), make([]time.Time, len(messages))
+	for i, m := range messages {
+		ids[i], times[i] = m.ID, m.Received
+	}
+	rows, err := s.Pool.Query(ctx, `SELECT DISTINCT x.domain FROM unnest($1::uuid[], $2::timestamptz[]) AS m (id, received)
+		JOIN message_mailbox x ON x.received = m.received AND x.id = m.id ORDER BY 1`, ids, times)
+	if err != nil {
+		return nil, wrap("read whose messages these are", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return out, wrap("read whose messages these are", err)
+}
+
+// ArchivedDomains are all domains that were ever registered.
+func (s *Store) ArchivedDomains(ctx context.Context) ([]string, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT domain FROM retention ORDER BY domain`)
+	if err != nil {
+		return nil, wrap("list domains of the archive", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return out, wrap("list domains of the archive", err)
 }
 
 // Audit returns lines of a domain, newest first; before is the ID of the last

@@ -28,6 +28,29 @@ func holdTarget(target string) (domain, mailbox string) {
 	return target, ""
 }
 
+// CheckHold refuses a target that would hold nothing: an alias, whose mail is
+// archived under its mailbox (ErrInvalid), and an address that is no mailbox
+// and has nothing in the index of the archive (ErrNotFound).
+func (s *Store) CheckHold(ctx context.Context, target string) error {
+	_, mailbox := holdTarget(target)
+	if mailbox == "" {
+		return nil
+	}
+	var of string
+	var known bool
+	err := s.Pool.QueryRow(ctx, `SELECT coalesce((SELECT m.address FROM alias a JOIN mailbox m ON m.id = a.mailbox_id WHERE a.address = $1), ''),
+		EXISTS (SELECT FROM mailbox WHERE address = $1) OR EXISTS (SELECT FROM segment_mailbox WHERE mailbox = $1)`, mailbox).Scan(&of, &known)
+	switch {
+	case err != nil:
+		return wrap("hold "+target, err)
+	case of != "":
+		return invalid("%s is an alias of %s, and its mail is archived under that: hold %s", mailbox, of, of)
+	case !known:
+		return fmt.Errorf("hold %s: %w: there is no such mailbox, nor mail for it in the archive", target, ErrNotFound)
+	}
+	return nil
+}
+
 // AddHold puts a domain, or a mailbox by its canonical address, on hold: from
 // now on nothing of it expires that has not expired yet. ErrNotFound says that
 // the domain was never registered, ErrConflict that it is held already.

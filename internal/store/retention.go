@@ -11,7 +11,10 @@ import (
 // Expiry follows one rule, the SQL function archive_needed: a mailbox's message
 // is needed while it is younger than the retention of the mailbox's domain,
 // or while the mailbox or the domain is held. A search shows it as long as it
-// is needed; a day's partition and a segment go when nothing in them is.
+// is needed. It is kept, by archive_kept, while it is needed or was needed by
+// the domain's longer retention of the last week; a day's partition and a
+// segment go when nothing in them is kept, by the database server's clock if
+// the caller's is ahead of it.
 
 // OldDays lists the days (UTC) of the index that may have expired, oldest
 // first: all that ended more than a day before at.
@@ -27,7 +30,7 @@ func (s *Store) OldDays(ctx context.Context, at time.Time) ([]time.Time, error) 
 	return days, wrap("list index partitions", err)
 }
 
-// DropExpiredDay drops the index of a day if none of its messages is needed at
+// DropExpiredDay drops the index of a day if none of its messages is kept at
 // that time, and reports whether it did. It does not wait long for locks, and
 // not at all for another worker that does the same.
 func (s *Store) DropExpiredDay(ctx context.Context, day, at time.Time) (dropped bool, err error) {
@@ -41,12 +44,12 @@ func (s *Store) DropExpiredDay(ctx context.Context, day, at time.Time) (dropped 
 	return dropped && err == nil, wrap("drop index partition of "+day.Format(time.DateOnly), err)
 }
 
-// expired is true of segments s of which nothing is needed at $1, and which are
-// whole in the index, so that this is known.
+// expired is true of segments s of which nothing is kept at $1 (at most now),
+// and which are whole in the index, so that this is known.
 const expired = `s.sealed AND EXISTS (SELECT FROM segment_mailbox x WHERE x.segment = s.name)
-	AND NOT EXISTS (SELECT FROM segment_mailbox x WHERE x.segment = s.name AND archive_needed(x.mailbox, x.domain, x.last, $1))`
+	AND NOT EXISTS (SELECT FROM segment_mailbox x WHERE x.segment = s.name AND archive_kept(x.mailbox, x.domain, x.last, least($1::timestamptz, now())))`
 
-// ExpiredSegments lists the segments of which nothing is needed at that time,
+// ExpiredSegments lists the segments of which nothing is kept at that time,
 // oldest first.
 func (s *Store) ExpiredSegments(ctx context.Context, at time.Time) ([]Checkpoint, error) {
 	rows, err := s.Pool.Query(ctx, `SELECT name, indexed, sealed, damaged, records, host FROM segment s WHERE `+expired+` ORDER BY name`, at)
@@ -57,7 +60,7 @@ func (s *Store) ExpiredSegments(ctx context.Context, at time.Time) ([]Checkpoint
 	return out, wrap("list expired segments", err)
 }
 
-// ExpireSegment has a segment removed if still nothing of it is needed at that
+// ExpireSegment has a segment removed if still nothing of it is kept at that
 // time; nobody can put it on hold, or keep its domains longer, meanwhile. It
 // will never be shipped, and what the bucket has of it is deleted by the next
 // run of the shipping job. ExpireSegment reports whether it was removed. With
@@ -92,13 +95,22 @@ func (s *Store) ExpireSegment(ctx context.Context, name string, at time.Time, re
 // Needed says of messages, each of a mailbox and received at a time, whether
 // they are needed at a moment. Mailbox "" is nobody's.
 func (s *Store) Needed(ctx context.Context, at time.Time, mailboxes []string, received []time.Time) ([]bool, error) {
+	return s.judge(ctx, "archive_needed", at, mailboxes, received)
+}
+
+// Kept is Needed for what must not have been removed at that moment.
+func (s *Store) Kept(ctx context.Context, at time.Time, mailboxes []string, received []time.Time) ([]bool, error) {
+	return s.judge(ctx, "archive_kept", at, mailboxes, received)
+}
+
+func (s *Store) judge(ctx context.Context, rule string, at time.Time, mailboxes []string, received []time.Time) ([]bool, error) {
 	domains := make([]string, len(mailboxes))
 	for i, m := range mailboxes {
 		if m != "" {
 			domains[i] = domainOf(m)
 		}
 	}
-	rows, err := s.Pool.Query(ctx, `SELECT archive_needed(x.mailbox, x.domain, x.received, $4)
+	rows, err := s.Pool.Query(ctx, `SELECT `+rule+`(x.mailbox, x.domain, x.received, $4)
 		FROM unnest($1::text[], $2::text[], $3::timestamptz[]) WITH ORDINALITY AS x (mailbox, domain, received, n) ORDER BY n`, cleanAll(mailboxes), domains, received, at)
 	if err != nil {
 		return nil, wrap("ask what is expired", err)

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -73,5 +75,50 @@ func TestNeeded(t *testing.T) {
 		if got[i] != want[i] {
 			t.Errorf("message %d is needed: %v, want %v", i, got[i], want[i])
 		}
+	}
+}
+
+// TestUnknownIsKept: what belongs to nobody known is kept as long as anything,
+// and a clock that runs ahead drops nothing.
+func TestUnknownIsKept(t *testing.T) {
+	t.Parallel()
+	s, ctx := newStore(t), t.Context()
+	w := &world{days: map[string]int{}}
+	setRetention(t, s, w, "example.test", 10)
+	setRetention(t, s, w, "other.test", 20)
+	now := time.Now()
+	m := sample(1)
+	m[0].Received = now.AddDate(0, 0, -15)
+	m[0].Mailboxes = []string{"ana@example.test"}
+	for i, b := range []IndexBatch{{To: 10, Sealed: true, Messages: m}, {To: 10, Sealed: true, Damaged: 5}, {To: 10, Sealed: true, LeftOut: true},
+		{To: 10, Messages: m}, {To: 10, Sealed: true}} {
+		b.Segment = fmt.Sprintf("s%d", i)
+		if err := s.IndexBatch(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.ExpiredSegments(ctx, now)
+	if err != nil || len(got) != 1 || got[0].Segment != "s0" {
+		t.Errorf("expired %+v, %v; want s0: the others are damaged, not indexed whole, not sealed or empty", got, err)
+	}
+	broken := errors.New("read-only disk")
+	if ok, err := s.ExpireSegment(ctx, "s0", now, func() error { return broken }); ok || !errors.Is(err, broken) {
+		t.Errorf("got %v, %v", ok, err)
+	}
+	if got, err := s.ExpiredSegments(ctx, now); err != nil || len(got) != 1 {
+		t.Errorf("after trouble: %+v, %v", got, err)
+	}
+	if err := s.AddHold(ctx, "ana@example.test", "x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.ExpiredSegments(ctx, now); err != nil || len(got) != 0 {
+		t.Errorf("held: %+v, %v", got, err)
+	}
+	if err := s.EndHold(ctx, "ana@example.test", "x"); err != nil {
+		t.Fatal(err)
+	}
+	setRetention(t, s, w, "example.test", 30)
+	if ok, err := s.DropExpiredDay(ctx, m[0].Received.UTC(), now.AddDate(10, 0, 0)); ok || err != nil {
+		t.Errorf("by a clock that runs ahead: %v, %v", ok, err)
 	}
 }

@@ -12,7 +12,7 @@ type Shipment struct {
 	Segment  string     `db:"name" json:"segment"`
 	Size     int64      `db:"size" json:"size"`               // bytes
 	SHA256   []byte     `db:"sha256" json:"sha256"`           // of the whole file
-	Begun    time.Time  `db:"begun_at" json:"begun_at"`       // of the first upload
+	Begun    time.Time  `db:"begun_at" json:"begun_at"`       // of the last upload
 	Verified *time.Time `db:"verified_at" json:"verified_at"` // read back whole, and the same
 	Removed  *time.Time `db:"removed_at" json:"removed_at"`   // expired (ExpireSegment): never to be sent, its object is to be deleted
 }
@@ -35,12 +35,12 @@ func (s *Store) Shipments(ctx context.Context) (map[string]Shipment, error) {
 	return out, nil
 }
 
-// BeginShipping records that an upload is about to start; from then on an
-// object may be in the bucket. It reports false when the segment has expired
+// BeginShipping records that an upload is about to start, for the first time
+// or anew; from then on an object may be in the bucket. It reports false when the segment has expired
 // and must not be shipped.
 func (s *Store) BeginShipping(ctx context.Context, segment string, size int64, sha256 []byte) (bool, error) {
 	tag, err := s.Pool.Exec(ctx, `INSERT INTO segment_shipping (name, size, sha256) VALUES ($1, $2, $3)
-		ON CONFLICT (name) DO UPDATE SET size = $2, sha256 = $3, verified_at = NULL WHERE segment_shipping.removed_at IS NULL`, segment, size, sha256)
+		ON CONFLICT (name) DO UPDATE SET size = $2, sha256 = $3, begun_at = now(), verified_at = NULL WHERE segment_shipping.removed_at IS NULL`, segment, size, sha256)
 	return tag.RowsAffected() == 1, wrap("begin to ship "+segment, err)
 }
 

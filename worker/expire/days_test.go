@@ -112,3 +112,21 @@ func TestOtherGateway(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestFastClock: by a clock that is a year ahead of the database server's
+// nothing goes, whoever has it.
+func TestFastClock(t *testing.T) {
+	t.Parallel()
+	s, dir, now := storetest.Open(t, cluster), t.TempDir(), time.Now().UTC().Truncate(time.Microsecond)
+	domain(t, s, 10)
+	segment(t, dir, s, "ana@example.test", now.AddDate(0, 0, -9))
+	for _, host := range []string{"gw1", "gw2"} {
+		if err := newExpiry(s, dir, host).once(t.Context(), now.AddDate(1, 0, 0)); err != nil {
+			t.Error(err)
+		}
+	}
+	days, err := s.OldDays(t.Context(), now)
+	if list, e := archive.Segments(dir); err != nil || e != nil || len(list) != 1 || len(days) != 1 {
+		t.Errorf("segments %v, %v; days %v, %v", list, e, days, err)
+	}
+}

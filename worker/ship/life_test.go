@@ -146,3 +146,45 @@ func TestNoBucket(t *testing.T) {
 	}
 	r.counts(t, 1, 0, 0)
 }
+
+// TestTwoGateways: an upload that another gateway tries again long after its
+// first try is nobody's to give up.
+func TestTwoGateways(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, shiptest.Directory(t))
+	r.add(t, 1, 1)
+	seg, ctx := r.local(t)[0], t.Context()
+	f, err := os.Open(seg.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sum, err := ship.SumOf(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := r.shipper(t)
+	other.Dir = t.TempDir()
+	begin := func() {
+		t.Helper()
+		if ok, err := r.store.BeginShipping(ctx, seg.Name, sum.Size, sum.SHA256[:]); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	begin()
+	if _, err := r.store.Pool.Exec(ctx, `UPDATE segment_shipping SET begun_at = now() - interval '3 hours'`); err != nil {
+		t.Fatal(err)
+	}
+	begin() // the store is back
+	work(t, other)
+	if ok, err := r.store.FinishShipping(ctx, seg.Name); !ok || err != nil {
+		t.Errorf("the other gateway's run: finished %v, %v", ok, err)
+	}
+	if _, err := r.store.Pool.Exec(ctx, `UPDATE segment_shipping SET begun_at = now() - interval '3 hours', verified_at = NULL`); err != nil {
+		t.Fatal(err)
+	}
+	work(t, other) // now it is nobody's, and nothing is in the bucket
+	if known, err := r.store.Shipments(ctx); err != nil || len(known) != 0 {
+		t.Errorf("known: %v, %v", known, err)
+	}
+}

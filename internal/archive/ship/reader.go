@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -72,6 +73,12 @@ func (r Reader) OpenSegment(ctx context.Context, name string) (*archive.SegmentR
 	if r.Bucket == nil || !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
+	return r.OpenShipped(ctx, name)
+}
+
+// OpenShipped is OpenSegment for the bucket's copy, also of a segment that is
+// in Dir.
+func (r Reader) OpenShipped(ctx context.Context, name string) (*archive.SegmentReader, error) {
 	src, err := openRemote(ctx, r.Bucket, name)
 	if err != nil {
 		return nil, err
@@ -80,8 +87,9 @@ func (r Reader) OpenSegment(ctx context.Context, name string) (*archive.SegmentR
 }
 
 // ReadRecord opens one record; Close it. The error is archive.ErrDamaged when
-// it does not verify, fs.ErrNotExist when its segment is gone. When the local
-// copy is damaged the bucket's is used.
+// it does not verify, fs.ErrNotExist when its segment is gone, a StoreError
+// when the bucket cannot be asked. When the local copy is damaged the bucket's
+// is used.
 func (r Reader) ReadRecord(ctx context.Context, ref archive.Ref) (*archive.Record, error) {
 	rec, err := archive.ReadRecord(r.Dir, ref, r.Identities...)
 	if r.Bucket == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, archive.ErrDamaged) {
@@ -94,7 +102,7 @@ func (r Reader) ReadRecord(ctx context.Context, ref archive.Ref) (*archive.Recor
 	case errors.Is(err, archive.ErrDamaged):
 		return nil, errors.Join(err, e)
 	}
-	return nil, e
+	return nil, storeError(e)
 }
 
 // readRecord asks for exactly the bytes of the record.
@@ -103,6 +111,10 @@ func (b *Bucket) readRecord(ctx context.Context, ref archive.Ref, keys []age.Ide
 		return nil, err
 	}
 	s, err := b.read(ctx, ref.Segment, ref.Offset, ref.Length, ref.Length)
+	var unreached *net.OpError
+	if errors.As(err, &unreached) { // no need to ask once more
+		return nil, err
+	}
 	if err != nil {
 		if size, e := b.Size(ctx, ref.Segment); e == nil && size < ref.Offset+ref.Length {
 			return nil, fmt.Errorf("%w: outside of the segment: %w", archive.ErrDamaged, err)
