@@ -42,7 +42,10 @@ func words(f Field) func(value) (Node, error) {
 	return func(v value) (Node, error) {
 		w := Words{Field: f, Prefix: v.prefix}
 		folded := Fold(v.text)
-		for word := range WordsOf(folded) {
+		for word := range wordsOf(folded, math.MaxInt) {
+			if len(word) > MaxWord {
+				return nil, fail(v.at, "this word is too long: words of more than %d bytes are not in the index", MaxWord)
+			}
 			w.List = append(w.List, word)
 		}
 		last := strings.TrimRight(folded, "*")
@@ -173,7 +176,7 @@ func moment(v value, name string) (m Moment, day bool, err error) {
 		}
 	}
 	at, perr := time.Parse(time.DateOnly, text)
-	if perr != nil || at.Year() < 1 {
+	if perr != nil || at.Year() < 1900 {
 		return m, false, fail(v.at, "%s: wants a day as YYYY-MM-DD (UTC), such as %s:2026-10-01, or a time ago, such as 12h, 7d, 4w, 3m or 1y", name, name)
 	}
 	return Moment{At: at}, true, nil

@@ -5,7 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// Parse reads a query. The error is an *Error.
+// Parse reads a query. The error is an *Error. A blank one finds everything;
+// one that has nothing but signs is refused, not taken for that.
 func Parse(text string) (*Query, error) {
 	if len(text) > MaxLength {
 		return nil, fail(MaxLength, "the query is too long: %d bytes are allowed", MaxLength)
@@ -20,6 +21,9 @@ func Parse(text string) (*Query, error) {
 	}
 	if p.at < len(p.text) { // only a parenthesis stops or
 		return nil, fail(p.at, `no "(" belongs to this ")"; in quotes it is searched as text`)
+	}
+	if blank := strings.TrimLeft(text, " \t\n\v\f\r"); root == nil && blank != "" {
+		return nil, fail(len(text)-len(blank), "there is no letter or digit to search for here")
 	}
 	return &Query{Root: root}, nil
 }

@@ -75,8 +75,12 @@ func foldRun(s string) string {
 		}
 		return unicode.ToLower(r)
 	}, norm.NFKD.String(s))
-	return norm.NFC.String(s)
+	return norm.NFC.String(letters.Replace(s))
 }
+
+// letters are those that Unicode does not take apart, and the sigma that ends a
+// word: lower case of an upper-case word has none.
+var letters = strings.NewReplacer("ł", "l", "ø", "o", "đ", "d", "ħ", "h", "ŧ", "t", "ı", "i", "ß", "ss", "æ", "ae", "œ", "oe", "ς", "σ")
 
 // foldedLetters are the characters of Latin text as foldRun makes them.
 const foldable = 0x250
@@ -93,10 +97,12 @@ func Clean(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", " "), "\uFFFD")
 }
 
-// WordsOf yields the words of folded text: runs of letters and digits. Scripts
-// that are written without spaces give one word for each character, and are
-// found as phrases.
-func WordsOf(folded string) iter.Seq[string] {
+// WordsOf yields the words of folded text: runs of letters and digits, unless
+// they are longer than MaxWord. Scripts that are written without spaces give
+// one word for each character, and are found as phrases.
+func WordsOf(folded string) iter.Seq[string] { return wordsOf(folded, MaxWord) }
+
+func wordsOf(folded string, longest int) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		start := -1
 		for i := 0; i < len(folded); {
@@ -120,7 +126,7 @@ func WordsOf(folded string) iter.Seq[string] {
 					continue
 				}
 			}
-			if start >= 0 && i-start <= MaxWord && !yield(folded[start:i]) {
+			if start >= 0 && i-start <= longest && !yield(folded[start:i]) {
 				return
 			}
 			start = -1
@@ -129,7 +135,7 @@ func WordsOf(folded string) iter.Seq[string] {
 			}
 			i += size
 		}
-		if start >= 0 && len(folded)-start <= MaxWord {
+		if start >= 0 && len(folded)-start <= longest {
 			yield(folded[start:])
 		}
 	}

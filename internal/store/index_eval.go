@@ -2,66 +2,12 @@ package store
 
 import (
 	"encoding/binary"
-	"math/bits"
+	"maps"
 	"slices"
 	"strings"
 
 	"understudy/internal/query"
 )
-
-// set is a set of a day's messages, by ord.
-type set []uint64
-
-func (s set) add(ord uint64) {
-	if i := ord >> 6; i < uint64(len(s)) {
-		s[i] |= 1 << (ord & 63)
-	}
-}
-
-// addDocs adds all messages of a posting list: eachDoc without its calls, which
-// are most of the work where a word is common.
-func (s set) addDocs(docs []byte) {
-	for len(docs) > 0 {
-		n, used := binary.Uvarint(docs)
-		if used <= 0 {
-			return
-		}
-		docs = docs[used:]
-		for ord := uint64(0); n > 0; n-- {
-			if len(docs) > 0 && docs[0] < 0x80 {
-				ord += uint64(docs[0])
-				docs = docs[1:]
-			} else {
-				d, used := binary.Uvarint(docs)
-				if used <= 0 {
-					return
-				}
-				ord += d
-				docs = docs[used:]
-			}
-			s.add(ord)
-		}
-	}
-}
-
-func (s set) has(ord uint64) bool {
-	i := ord >> 6
-	return i < uint64(len(s)) && s[i]&(1<<(ord&63)) != 0
-}
-
-func (s set) empty() bool { return !slices.ContainsFunc(s, func(x uint64) bool { return x != 0 }) }
-
-// top returns at most n of the set, the greatest first, and removes them.
-func (s set) top(n int) (out []int32) {
-	for i := len(s) - 1; i >= 0 && len(out) < n; i-- {
-		for s[i] != 0 && len(out) < n {
-			bit := 63 - bits.LeadingZeros64(s[i])
-			out = append(out, int32(i<<6+bit))
-			s[i] &^= 1 << bit
-		}
-	}
-	return out
-}
 
 // posting is a row of a table of postings.
 type posting struct {
@@ -72,10 +18,11 @@ type posting struct {
 
 // dayIndex is what was read of a day to answer a query.
 type dayIndex struct {
-	plan  *plan
-	info  *dayInfo
-	rows  map[string][]posting // by word
-	times []set                // of plan.times
+	plan   *plan
+	info   *dayInfo
+	rows   map[string][]posting // by word
+	sorted []string             // its words, once they are needed in order
+	times  []set                // of plan.times
 }
 
 func (d *dayIndex) none() set { return make(set, (d.info.Next+63)/64) }
@@ -88,23 +35,6 @@ func (d *dayIndex) all() set {
 	}
 	s.keep(0, d.info.Next)
 	return s
-}
-
-// keep removes what is not from low to below high.
-func (s set) keep(low, high int32) {
-	for i := range s {
-		begin := int32(i) << 6
-		if n := low - begin; n >= 64 {
-			s[i] = 0
-		} else if n > 0 {
-			s[i] &= ^uint64(0) << n
-		}
-		if n := high - begin; n <= 0 {
-			s[i] = 0
-		} else if n < 64 {
-			s[i] &= 1<<n - 1
-		}
-	}
 }
 
 // eval returns the messages of the day of which a node is true. Only for
@@ -138,14 +68,14 @@ func (d *dayIndex) eval(n query.Node, among set) set {
 	case query.Words:
 		return d.words(n, among)
 	case query.Size:
-		return d.sizes(n)
+		return d.sizes(n, among)
 	case query.Time:
 		return slices.Clone(d.times[slices.Index(d.plan.times, n)])
 	case query.MessageID:
 		s := d.none()
 		d.each(isID, string(n), func(p posting) { s.addDocs(p.Docs) })
 		for id, at := range d.plan.byID {
-			if id.String() == string(n) && at.day.Equal(d.info.Day) {
+			if id.String() == string(n) && at.day().Equal(d.info.Day) {
 				s.add(uint64(at.ord))
 			}
 		}
@@ -156,12 +86,6 @@ func (d *dayIndex) eval(n query.Node, among set) set {
 		d.each(t.field, t.word, func(p posting) { s.addDocs(p.Docs) })
 	}
 	return s
-}
-
-func (s set) join(other set) {
-	for i, y := range other {
-		s[i] |= y
-	}
 }
 
 // each calls f for the postings of a word in a field.
@@ -179,9 +103,13 @@ func (d *dayIndex) eachWord(w query.Words, i int, f field, do func(posting)) {
 		d.each(f, w.List[i], do)
 		return
 	}
-	for word := range d.rows {
-		if strings.HasPrefix(word, w.List[i]) && !strings.Contains(word, "@") {
-			d.each(f, word, do)
+	if d.sorted == nil {
+		d.sorted = slices.Sorted(maps.Keys(d.rows))
+	}
+	at, _ := slices.BinarySearch(d.sorted, w.List[i])
+	for ; at < len(d.sorted) && strings.HasPrefix(d.sorted[at], w.List[i]); at++ {
+		if !strings.Contains(d.sorted[at], "@") {
+			d.each(f, d.sorted[at], do)
 		}
 	}
 }
@@ -202,52 +130,24 @@ func (d *dayIndex) words(w query.Words, among set) set {
 				both[i] &= x
 			}
 		}
-		if !both.empty() {
-			d.phrase(w, f, both, out)
+		for low := int32(0); low < d.info.Next && !both.empty(); low += phraseMessages {
+			some := slices.Clone(both)
+			some.keep(low, low+phraseMessages)
+			d.phrase(w, f, some, out)
 		}
 	}
 	return out
 }
 
-// phrase adds to out those messages of among, which have all words of w, that
-// have them one behind the other.
-func (d *dayIndex) phrase(w query.Words, f field, among, out set) {
-	ends := map[uint64][]uint64{} // by message: where the words so far end
-	for i := range w.List {
-		here := make(map[uint64][]uint64, len(ends))
-		d.eachWord(w, i, f, func(p posting) {
-			eachDocPosOf(among, p.Docs, p.Pos, func(ord uint64, pos []byte) { here[ord] = positions(pos, here[ord]) })
-		})
-		if i > 0 {
-			for ord, list := range here {
-				slices.Sort(list) // of several words
-				here[ord] = slices.DeleteFunc(list, func(at uint64) bool {
-					_, ok := slices.BinarySearch(ends[ord], at-1)
-					return !ok
-				})
-			}
-		}
-		among = d.none()
-		for ord, list := range here {
-			if i == 0 || len(list) > 0 {
-				among.add(ord)
-			}
-		}
-		ends = here
-	}
-	out.join(among)
-}
-
 // sizes compares the sizes that are the positions of their words.
-func (d *dayIndex) sizes(n query.Size) set {
+func (d *dayIndex) sizes(n query.Size, among set) set {
 	s := d.none()
 	for _, w := range sizeWords(n) {
 		d.each(ofSize, w, func(p posting) {
-			eachDocPos(p.Docs, p.Pos, func(ord uint64, pos []byte) {
-				for _, x := range positions(pos, nil) {
-					if size := int64(x - 1); n.Larger && size > n.Bytes || !n.Larger && size < n.Bytes {
-						s.add(ord)
-					}
+			eachDocPosOf(among, p.Docs, p.Pos, func(ord uint64, pos []byte) {
+				x, used := binary.Uvarint(pos) // the only one
+				if size := int64(x - 1); used > 0 && (n.Larger && size > n.Bytes || !n.Larger && size < n.Bytes) {
+					s.add(ord)
 				}
 			})
 		})

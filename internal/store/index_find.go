@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -21,6 +20,10 @@ const (
 	firstDays  = 1  // of the first look
 	daysGrowth = 4  // from look to look
 	maxDays    = 64 // of one look
+
+	lookBytes  = 32 << 20 // of postings, of one look
+	rowBytes   = 128      // what each costs beside its text
+	maxLooking = 4        // searches at a time, of the whole program
 )
 
 // dayInfo is a day of the index.
@@ -40,14 +43,16 @@ type finder struct {
 	tx   pgx.Tx
 	plan *plan
 	days []dayInfo // those still to be searched, newest first
+	room int       // bytes of postings that may be held at a time
 	span int       // days of the next look
+	read int       // bytes that the last look read, or would have
 	seen seen
 }
 
 // newFinder prepares a search: it reads which days there are, and how far back
 // anything may be visible.
-func newFinder(ctx context.Context, tx pgx.Tx, f *MessageFilter, now time.Time) (*finder, error) {
-	x := &finder{tx: tx, plan: newPlan(f, now), span: firstDays, seen: seen{access: f.Access, now: now, cursor: f.Cursor}}
+func newFinder(ctx context.Context, tx pgx.Tx, p *plan, cursor Cursor, room int) (*finder, error) {
+	x := &finder{tx: tx, plan: p, room: room, span: firstDays, seen: seen{access: p.access, now: p.now, cursor: cursor}}
 	if err := x.seen.prepare(ctx, tx); err != nil {
 		return nil, err
 	}
@@ -55,13 +60,10 @@ func newFinder(ctx context.Context, tx pgx.Tx, f *MessageFilter, now time.Time) 
 	if err == nil {
 		x.days, err = pgx.CollectRows(rows, pgx.RowToStructByName[dayInfo])
 	}
-	if err == nil {
-		x.plan.byID, err = locate(ctx, tx, x.plan.ids)
-	}
 	if err != nil {
 		return nil, err
 	}
-	x.seen.after, x.seen.before = x.plan.after, x.plan.before
+	x.seen.after, x.seen.before = p.after, p.before
 	if x.seen.oldest.After(x.seen.after) {
 		x.seen.after = x.seen.oldest
 	}
@@ -72,34 +74,22 @@ func newFinder(ctx context.Context, tx pgx.Tx, f *MessageFilter, now time.Time) 
 	return x, nil
 }
 
-// locate says where messages are in the index.
-func locate(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]at, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	rows, err := tx.Query(ctx, `SELECT id, received, ord FROM message WHERE id = ANY($1)`, ids)
-	if err != nil {
-		return nil, err
-	}
-	out := map[uuid.UUID]at{}
-	var id uuid.UUID
-	var received time.Time
-	var ord int32
-	_, err = pgx.ForEachRow(rows, []any{&id, &received, &ord}, func() error {
-		out[id] = at{received.UTC().Truncate(24 * time.Hour), ord}
-		return nil
-	})
-	return out, err
-}
-
 // next returns the next messages, newest first: at least want of them if there
 // are as many.
 func (x *finder) next(ctx context.Context, want int) (out []MessageRow, err error) {
-	for len(out) < want && len(x.days) > 0 {
+	searched := 0 // days
+	for first := true; len(out) < want && len(x.days) > 0; first = false {
 		look := x.days[:min(x.span, len(x.days))]
-		found, err := x.look(ctx, look)
+		found, err := x.look(ctx, look, first)
 		if err != nil {
 			return nil, err
+		}
+		if x.read > x.room {
+			if len(look) == 1 {
+				return nil, invalid("this search is too broad: its words are in too many messages of %s. Ask for rarer words, or for more letters before a *", look[0].Day.Format(time.DateOnly))
+			}
+			x.span = (len(look) + 1) / 2
+			continue
 		}
 		rows, all, err := x.seen.rows(ctx, x.tx, found, want-len(out))
 		if err != nil {
@@ -110,7 +100,11 @@ func (x *finder) next(ctx context.Context, want int) (out []MessageRow, err erro
 			break
 		}
 		x.days = x.days[len(look):]
-		x.span = min(x.span*daysGrowth, maxDays)
+		searched += len(look)
+		x.span = min(x.span*daysGrowth, maxDays, 1+len(look)*x.room/(x.read+1)/2)
+		if n := len(out); n > 0 { // no more than are likely to be needed
+			x.span = min(x.span, 1+(want-n)*searched*3/(n*2))
+		}
 	}
 	return out, nil
 }
@@ -121,10 +115,17 @@ type matches struct {
 	set  set
 }
 
-// look evaluates the query on some days.
-func (x *finder) look(ctx context.Context, days []dayInfo) ([]matches, error) {
+// look evaluates the query on some days, unless their postings are too many:
+// x.read says so. Each look is a transaction, so that what one search locks is
+// bound too.
+func (x *finder) look(ctx context.Context, days []dayInfo, first bool) ([]matches, error) {
+	x.read = 0
 	index := make([]*dayIndex, len(days))
 	batch := &pgx.Batch{}
+	if !first {
+		batch.Queue(`COMMIT AND CHAIN`)
+		batch.Queue(planAsMade)
+	}
 	out := make([]matches, len(days))
 	for i := range days {
 		d := &dayIndex{plan: x.plan, info: &days[i], rows: map[string][]posting{}}
@@ -139,7 +140,13 @@ func (x *finder) look(ctx context.Context, days []dayInfo) ([]matches, error) {
 			return nil, err
 		}
 	}
+	if x.read > x.room {
+		return nil, nil
+	}
 	for i, d := range index {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		out[i].set = d.all()
 		out[i].set.keep(low[i], high[i])
 		if x.plan.root != nil {
@@ -155,13 +162,17 @@ func (x *finder) queuePostings(batch *pgx.Batch, d *dayIndex) {
 		return
 	}
 	tables := []string{"posting" + d.info.suffix() + " WHERE true"}
-	if d.info.Recent {
-		tables = append(tables, "posting_recent WHERE day = '"+d.info.Day.Format(time.DateOnly)+"'")
+	if d.info.Recent { // first: what moves meanwhile is then read twice, which does no harm, and never not at all
+		tables = []string{"posting_recent WHERE day = '" + d.info.Day.Format(time.DateOnly) + "'", tables[0]}
 	}
 	for _, t := range tables {
 		batch.Queue(strings.ReplaceAll(x.plan.sql, "TABLE", t), x.plan.args...).Query(func(rows pgx.Rows) error {
 			var p posting
 			_, err := pgx.ForEachRow(rows, []any{&p.Word, &p.Field, &p.Docs, &p.Pos}, func() error {
+				if x.read += rowBytes + len(p.Word) + len(p.Docs) + len(p.Pos); x.read > x.room {
+					clear(d.rows) // the rest is read, and forgotten: the connection stays in order
+					return nil
+				}
 				d.rows[p.Word] = append(d.rows[p.Word], p)
 				p.Docs, p.Pos = nil, nil
 				return nil

@@ -157,19 +157,8 @@ func eachDoc(docs []byte, f func(ord uint64)) {
 	}
 }
 
-// eachDocPos is eachDoc with the message's encoded positions.
-func eachDocPos(docs, pos []byte, f func(ord uint64, pos []byte)) {
-	eachDoc(docs, func(ord uint64) {
-		end := bytes.IndexByte(pos, 0)
-		if end < 0 {
-			return
-		}
-		f(ord, pos[:end])
-		pos = pos[end+1:]
-	})
-}
-
-// eachDocPosOf is eachDocPos of those messages that are in a set.
+// eachDocPosOf is eachDoc of those messages that are in a set, with their encoded
+// positions.
 func eachDocPosOf(of set, docs, pos []byte, f func(ord uint64, pos []byte)) {
 	behind := 0 // messages whose positions pos still begins with
 	eachDoc(docs, func(ord uint64) {
@@ -209,7 +198,7 @@ func skipEnds(pos []byte, n int) []byte {
 	return pos
 }
 
-// positions decodes what eachDocPos gives.
+// positions decodes what eachDocPosOf gives.
 func positions(pos []byte, out []uint64) []uint64 {
 	for at := uint64(0); len(pos) > 0; {
 		d, used := binary.Uvarint(pos)

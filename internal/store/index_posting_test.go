@@ -128,3 +128,15 @@ func TestSet(t *testing.T) {
 		t.Errorf("then %v, and %v is left", got, s)
 	}
 }
+
+// eachDocPos is eachDocPosOf of all messages.
+func eachDocPos(docs, pos []byte, f func(ord uint64, pos []byte)) {
+	eachDoc(docs, func(ord uint64) {
+		end := bytes.IndexByte(pos, 0)
+		if end < 0 {
+			return
+		}
+		f(ord, pos[:end])
+		pos = pos[end+1:]
+	})
+}

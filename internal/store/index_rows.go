@@ -30,9 +30,12 @@ func (v *seen) newest() time.Time {
 	return v.before
 }
 
-// prepare reads what bounds of time the retention sets, and chooses how the
-// statements of this transaction are planned: once for all values, and by the
-// indexes that they are made for, whatever statistics say of a new table.
+// planAsMade has the statements of a transaction planned once for all values,
+// and by the indexes that they are made for, whatever statistics say of a new
+// table.
+const planAsMade = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)`
+
+// prepare reads what bounds of time the retention sets, and says planAsMade.
 func (v *seen) prepare(ctx context.Context, tx pgx.Tx) error {
 	domains := v.access.Domains
 	if len(domains) == 0 {
@@ -40,7 +43,7 @@ func (v *seen) prepare(ctx context.Context, tx pgx.Tx) error {
 	}
 	var oldest *time.Time
 	batch := &pgx.Batch{}
-	batch.Queue(`SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)`)
+	batch.Queue(planAsMade)
 	batch.Queue(`SELECT CASE WHEN NOT $1 AND NOT EXISTS (SELECT FROM legal_hold WHERE ended_at IS NULL AND domain = ANY($2)) THEN
 			$3::timestamptz - make_interval(hours => 24 * (SELECT max(coalesce(r.days, 3650)) FROM unnest($2::text[]) d LEFT JOIN retention r ON r.domain = d)) END,
 		$3::timestamptz - make_interval(hours => 24 * least(3650, (SELECT min(r.days) FROM retention r WHERE $1 OR r.domain = ANY($2))))`,
@@ -198,22 +201,24 @@ func (v *seen) visible(c *arguments, suffix string) (columns, where string) {
 // asker may see.
 func (s *Store) Message(ctx context.Context, access Access, id uuid.UUID) (*MessageRow, error) {
 	var out *MessageRow
-	err := pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		v := &seen{access: access, now: s.now()}
-		if err := v.prepare(ctx, tx); err != nil {
-			return err
-		}
-		places, err := locate(ctx, tx, []uuid.UUID{id})
+	err := s.again(func() error {
+		places, err := s.places(ctx, []uuid.UUID{id})
 		if err != nil || len(places) == 0 {
 			return err
 		}
-		batch := &pgx.Batch{}
-		v.queue(batch, &dayInfo{Day: places[id].day}, []int32{places[id].ord}, func(rows []MessageRow) {
-			if len(rows) == 1 {
-				out = &rows[0]
+		return pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			v := &seen{access: access, now: s.now()}
+			if err := v.prepare(ctx, tx); err != nil {
+				return err
 			}
+			batch := &pgx.Batch{}
+			v.queue(batch, &dayInfo{Day: places[id].day()}, []int32{places[id].ord}, func(rows []MessageRow) {
+				if len(rows) == 1 && rows[0].ID == id { // or the day was made anew meanwhile
+					out = &rows[0]
+				}
+			})
+			return tx.SendBatch(ctx, batch).Close()
 		})
-		return tx.SendBatch(ctx, batch).Close()
 	})
 	if err == nil && out == nil {
 		err = ErrNotFound

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"iter"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,10 +73,11 @@ func (s *Store) SearchMessages(ctx context.Context, f MessageFilter) ([]MessageR
 		limit = defaultPage
 	}
 	limit = min(limit, maxPage)
-	out, err := s.search(ctx, f, limit+1)
-	if isCode(err, "42P01") { // a day expired meanwhile
+	var out []MessageRow
+	err := s.again(func() (err error) {
 		out, err = s.search(ctx, f, limit+1)
-	}
+		return err
+	})
 	if err != nil {
 		return nil, nil, wrap("search messages", err)
 	}
@@ -89,36 +89,31 @@ func (s *Store) SearchMessages(ctx context.Context, f MessageFilter) ([]MessageR
 	return out, &Cursor{Received: last.Received, ID: last.ID}, nil
 }
 
-// SearchIDs yields the ids of at most limit messages, newest first, reading page
-// by page. It ends with the first error.
-func (s *Store) SearchIDs(ctx context.Context, f MessageFilter, limit int) iter.Seq2[uuid.UUID, error] {
-	return func(yield func(uuid.UUID, error) bool) {
-		for limit > 0 {
-			f.Limit = min(limit, maxPage)
-			page, next, err := s.SearchMessages(ctx, f)
-			if err != nil {
-				yield(uuid.Nil, err)
-				return
-			}
-			for _, m := range page {
-				if !yield(m.ID, nil) {
-					return
-				}
-			}
-			if next == nil {
-				return
-			}
-			limit -= len(page)
-			f.Cursor = *next
+// again calls f again when it met a day that expired or was dropped
+// meanwhile, or when it and the dropping waited for each other.
+func (s *Store) again(f func() error) (err error) {
+	for range 3 {
+		if err = f(); !isCode(err, "42P01") && !isCode(err, "40P01") {
+			break
 		}
 	}
+	return err
 }
 
-// search reads at least limit messages, if there are as many, in one
-// transaction.
+// search reads at least limit messages, if there are as many.
 func (s *Store) search(ctx context.Context, f MessageFilter, limit int) (out []MessageRow, err error) {
+	select {
+	case s.looking <- struct{}{}:
+		defer func() { <-s.looking }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p := newPlan(&f, s.now())
+	if p.byID, err = s.places(ctx, p.ids); err != nil {
+		return nil, err
+	}
 	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		find, err := newFinder(ctx, tx, &f, s.now())
+		find, err := newFinder(ctx, tx, p, f.Cursor, s.memory)
 		if err == nil {
 			out, err = find.next(ctx, limit)
 		}

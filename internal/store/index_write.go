@@ -2,17 +2,14 @@ package store
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -61,77 +58,6 @@ func (s *Store) IndexBatch(ctx context.Context, b IndexBatch) error {
 		return fmt.Errorf("index %s from %d: %w: %w", b.Segment, b.From, ErrData, err)
 	}
 	return wrap(fmt.Sprintf("index %s from %d", b.Segment, b.From), err)
-}
-
-// key is a message's primary key.
-type key struct {
-	Received time.Time
-	ID       uuid.UUID
-}
-
-func (m *IndexedMessage) key() key { return key{m.Received.UTC().Truncate(time.Microsecond), m.ID} }
-
-// dayBatch is what of a batch is of one day, by time.
-type dayBatch struct {
-	day      time.Time
-	messages []*IndexedMessage
-	postings *postings
-	again    bool // rows may be there already
-}
-
-// byDay splits messages by day, without those that are known, and makes their
-// posting lists.
-func byDay(messages []IndexedMessage, known map[key]bool) []*dayBatch {
-	days := map[time.Time]*dayBatch{}
-	seen := map[key]bool{}
-	for i := range messages {
-		m := &messages[i]
-		k := m.key()
-		if known[k] || seen[k] {
-			continue
-		}
-		seen[k] = true
-		day := k.Received.Truncate(24 * time.Hour)
-		if days[day] == nil {
-			days[day] = &dayBatch{day: day, postings: newPostings(), again: known != nil}
-		}
-		days[day].messages = append(days[day].messages, m)
-	}
-	out := slices.SortedFunc(maps.Values(days), func(a, b *dayBatch) int { return a.day.Compare(b.day) })
-	for _, d := range out {
-		slices.SortFunc(d.messages, func(a, b *IndexedMessage) int {
-			return cmp.Or(a.Received.Compare(b.Received), bytes.Compare(a.ID[:], b.ID[:]))
-		})
-		for n, m := range d.messages {
-			d.postings.message(m, n)
-		}
-	}
-	return out
-}
-
-func dates(days []*dayBatch) (out []time.Time) {
-	for _, d := range days {
-		out = append(out, d.day)
-	}
-	return out
-}
-
-func (s *Store) knownKeys(ctx context.Context, messages []IndexedMessage) (map[key]bool, error) {
-	ids := make([]uuid.UUID, len(messages))
-	for i := range messages {
-		ids[i] = messages[i].ID
-	}
-	rows, err := s.Pool.Query(ctx, `SELECT received, id FROM message WHERE id = ANY($1)`, ids)
-	if err != nil {
-		return nil, err
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[key])
-	known := make(map[key]bool, len(list))
-	for _, k := range list {
-		k.Received = k.Received.UTC()
-		known[k] = true
-	}
-	return known, err
 }
 
 // indexBatch writes a batch.
@@ -196,11 +122,16 @@ func (d *dayBatch) write(ctx context.Context, tx pgx.Tx) error {
 	if err := copyRows(ctx, tx, "posting_recent (day, word, field, batch, docs, pos)", d.postings.encode(base, &date)); err != nil || recent < recentLimit {
 		return err
 	}
+	return moveRecent(ctx, tx, d.day)
+}
+
+// moveRecent moves a day's postings from posting_recent to its own table.
+func moveRecent(ctx context.Context, tx pgx.Tx, day time.Time) error {
 	move := &pgx.Batch{}
-	move.Queue(`INSERT INTO `+table+` SELECT word, field, min(batch), string_agg(docs, '' ORDER BY batch), string_agg(pos, '' ORDER BY batch)
-		FROM posting_recent WHERE day = $1 GROUP BY word, field ORDER BY word, field`, d.day)
-	move.Queue(`DELETE FROM posting_recent WHERE day = $1`, d.day)
-	move.Queue(`UPDATE index_day SET recent = 0, batches = batches + 1 WHERE day = $1`, d.day)
+	move.Queue(`INSERT INTO posting_`+day.Format("20060102")+` SELECT word, field, min(batch), string_agg(docs, '' ORDER BY batch), string_agg(pos, '' ORDER BY batch)
+		FROM posting_recent WHERE day = $1 GROUP BY word, field ORDER BY word, field`, day)
+	move.Queue(`DELETE FROM posting_recent WHERE day = $1`, day)
+	move.Queue(`UPDATE index_day SET recent = 0, batches = batches + 1 WHERE day = $1`, day)
 	return tx.SendBatch(ctx, move).Close()
 }
 
@@ -242,36 +173,4 @@ func (m *IndexedMessage) mailboxValues() (out [][]any) {
 		}
 	}
 	return out
-}
-
-// queueMailboxes notes whose messages the segment has, and until when, for
-// its expiry. Bytes of which that is not known are nobody's: mailbox ”.
-func queueMailboxes(batch *pgx.Batch, b *IndexBatch) {
-	newest := map[string]time.Time{}
-	note := func(mailbox string, at time.Time) {
-		if at.After(newest[mailbox]) {
-			newest[mailbox] = at
-		}
-	}
-	if b.Damaged > 0 || b.LeftOut {
-		note("", time.Now())
-	}
-	for _, m := range b.Messages {
-		if len(m.Mailboxes) == 0 {
-			note("", m.Received)
-		}
-		for _, a := range m.Mailboxes {
-			note(clean(a), m.Received)
-		}
-	}
-	if len(newest) == 0 {
-		return
-	}
-	names, domains, times := slices.Sorted(maps.Keys(newest)), []string(nil), []time.Time(nil)
-	for _, n := range names {
-		domains, times = append(domains, domainOf(n)), append(times, newest[n])
-	}
-	batch.Queue(`INSERT INTO segment_mailbox (segment, mailbox, domain, last)
-		SELECT $1, * FROM unnest($2::text[], $3::text[], $4::timestamptz[])
-		ON CONFLICT (segment, mailbox) DO UPDATE SET last = greatest(segment_mailbox.last, EXCLUDED.last)`, b.Segment, names, domains, times)
 }
