@@ -28,6 +28,8 @@ type apiDomain struct {
 	Primaries      []string             `json:"primaries"`
 	Health         []store.HostHealth   `json:"health,omitempty"`
 	Timeline       []store.ModeChange   `json:"timeline,omitempty"`
+
+	NetworkEpisodes []store.NetworkEpisode `json:"network_episodes,omitempty"`
 }
 
 func apiDomainOf(d *store.Domain) apiDomain {
@@ -136,6 +138,9 @@ func (s *Site) apiDomain(w http.ResponseWriter, r *http.Request, u *user) error 
 		return err
 	}
 	if out.Timeline, err = s.Store.Timeline(r.Context(), d.Name, timelineLines); err != nil {
+		return err
+	}
+	if out.NetworkEpisodes, err = s.Store.NetworkEpisodes(r.Context(), d.Name, timelineLines); err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, out)

@@ -61,5 +61,5 @@ func (s *Site) apiSource(w http.ResponseWriter, r *http.Request, u *user) error 
 	if err != nil {
 		return err
 	}
-	return s.messageDownload(w, r, u, m)
+	return s.patiently(w, r, u, m, s.messageDownload)
 }

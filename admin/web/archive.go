@@ -49,6 +49,9 @@ func (s *Site) archive(w http.ResponseWriter, r *http.Request, u *user) error {
 		return nil
 	}
 	v := archivePage{page: s.page(r, u, "Mail archive"), Query: strings.TrimSpace(r.Form.Get("q")), Owner: u.account == nil}
+	if v.Query != "" {
+		v.Title = v.Query + " – " + v.Title
+	}
 	f := store.MessageFilter{Access: u.access(), Limit: archiveLines}
 	var wrong *query.Error
 	if err := f.Ask(v.Query); errors.As(err, &wrong) {

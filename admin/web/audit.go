@@ -35,7 +35,7 @@ func (s *Site) audit(w http.ResponseWriter, r *http.Request, u *user, d *store.D
 // did says an action in words.
 func did(e store.AuditEntry) string {
 	text := map[store.Action]string{store.ActionView: "read", store.ActionSource: "read the source of", store.ActionDownload: "downloaded",
-		store.ActionRedeliver: "delivered again"}[e.Action]
+		store.ActionRedeliver: "delivered again", store.ActionExport: "exported", store.ActionRetention: "set how long mail is kept"}[e.Action]
 	if text == "" {
 		text = string(e.Action)
 	}

@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
@@ -295,50 +292,4 @@ func TestBrowserMailboxes(t *testing.T) {
 	b.click("confirm", "flash")
 	owner.open("/me")
 	owner.run(chromedp.WaitVisible(id("login-form")))
-}
-
-// TestBrowserNarrow looks at every page in a phone's width: nothing may stick
-// out, and every input must have a label.
-func TestBrowserNarrow(t *testing.T) {
-	t.Parallel()
-	s := newTestSite(t, cluster)
-	seedHealth(t, s)
-	if _, err := s.Store.Pool.Exec(t.Context(), `UPDATE mailbox SET name = 'Ana of the very long name that goes on and on', address = 'ana.with.a.very.long.address.that.does.not.end@example.test' WHERE address = 'bruno@example.test'`); err != nil {
-		t.Fatal(err)
-	}
-	check := func(b *window, path, name string) {
-		b.open(path)
-		wide := b.number(`document.documentElement.scrollWidth - document.documentElement.clientWidth`)
-		unnamed := b.number(`[...document.querySelectorAll("input:not([type=hidden]), textarea")].filter(e => !e.labels.length && !e.ariaLabel).length`)
-		if wide > 0 || unnamed > 0 {
-			t.Errorf("%s: %d pixels stick out, %d inputs without a label", path, wide, unnamed)
-		}
-		b.picture("narrow-" + name)
-	}
-	phone := func() *window {
-		b := newWindow(t, s)
-		b.run(chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile))
-		return b
-	}
-	b := phone()
-	check(b, "/login", "login")
-	b.signIn("op", pass, "domains")
-	ids := s.archived(t, mail{Sender: "dora@internet.test", Mailboxes: []string{anaMail}, Body: odd},
-		mail{Sender: strings.Repeat("x", 200) + "@internet.test", Mailboxes: []string{anaMail}, Body: simple(strings.Repeat("Unbreakable", 40), "x")})
-	const long = "/domains/example.test/mailboxes/"
-	for name, path := range map[string]string{"home": "/", "domain": "/domains/example.test", "settings": "/domains/example.test/settings",
-		"confirm": "/domains/example.test/switch?to=emergency&reason=" + strings.Repeat("x", 200), "mailboxes": "/domains/example.test/mailboxes",
-		"mailbox": long + url.PathEscape("ana.with.a.very.long.address.that.does.not.end@example.test"), "remove": long + "ana@example.test/remove", "me": "/me", "error": "/nonsense",
-		"archive": "/archive", "archive-wrong": "/archive?q=size:big", "message": "/archive/" + ids[0].String(), "message-long": "/archive/" + ids[1].String() + "?as=text", "source": "/archive/" + ids[0].String() + "/source",
-		"redeliver": "/archive/redeliver?q=unbreakable*", "redeliveries": "/redeliveries", "audit": "/domains/example.test/audit"} {
-		check(b, path, name)
-	}
-	owner := phone()
-	owner.run(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
-		return err
-	}))
-	owner.signIn("ana@example.test", pass, "where")
-	check(owner, "/me", "own-dark")
 }

@@ -55,6 +55,7 @@ func (s *Site) mailboxShow(w http.ResponseWriter, r *http.Request, u *user, d *s
 	}
 	v := mailboxPage{page: s.domainPage(r, u, d, "mailboxes"), Mailbox: m, Apps: apps}
 	v.Title = m.Address
+	v.Title = m.Address
 	status := http.StatusOK
 	if problem != nil {
 		v.Problem, v.Alias, status = plain(problem), r.PostFormValue("alias"), http.StatusUnprocessableEntity
@@ -126,7 +127,9 @@ func (s *Site) mailboxAppRemove(w http.ResponseWriter, r *http.Request, _ *user,
 }
 
 func (s *Site) mailboxRemoveConfirm(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain, m *store.Mailbox) error {
-	return render(w, r, http.StatusOK, mailboxRemoveView(s.domainPage(r, u, d, "mailboxes"), m))
+	p := s.domainPage(r, u, d, "mailboxes")
+	p.Title = "Remove " + m.Address
+	return render(w, r, http.StatusOK, mailboxRemoveView(p, m))
 }
 
 func (s *Site) mailboxRemove(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain, m *store.Mailbox) error {

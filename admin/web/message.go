@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"understudy/internal/archive"
 	"understudy/internal/mime"
 	"understudy/internal/sanitize"
 	"understudy/internal/store"
@@ -52,73 +50,23 @@ func (s *Site) inMessage(h messageHandler) http.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		return h(w, r, u, m)
+		return s.patiently(w, r, u, m, h)
 	})
-}
-
-// look notes that somebody else than its owner looks at a message: what
-// cannot be noted is not shown.
-func (s *Site) look(ctx context.Context, u *user, action store.Action, m *store.MessageRow, detail string) error {
-	if u.account == nil {
-		return nil
-	}
-	return s.Store.RecordLook(ctx, u.Name, action, u.access(), m, detail)
-}
-
-// record opens a message's bytes, as they may be seen by the user.
-func (s *Site) record(ctx context.Context, u *user, m *store.MessageRow) (body io.Reader, size int64, done func(), err error) {
-	rec, err := s.Open(ctx, archive.Ref{Segment: m.Segment, Offset: m.Offset, Length: m.Length})
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	done = func() { rec.Close() }
-	knows, err := s.knowsBcc(ctx, u, m)
-	if err != nil {
-		done()
-		return nil, 0, nil, err
-	}
-	if knows {
-		return rec.Body, rec.Size, done, nil
-	}
-	return mime.DropFields(rec.Body, "bcc", "resent-bcc"), rec.Size, done, nil
-}
-
-// knowsBcc tells whether the user may see a Bcc field, which Postfix drops only
-// after the archive has the message: who sent it may.
-func (s *Site) knowsBcc(ctx context.Context, u *user, m *store.MessageRow) (bool, error) {
-	if u.operator() {
-		return true, nil
-	}
-	sender, err := s.Store.MailboxOf(ctx, m.Sender)
-	if err != nil {
-		return false, err
-	}
-	if u.account == nil {
-		return sender == u.mailbox.Address, nil
-	}
-	for _, d := range u.account.Domains {
-		if strings.HasSuffix(sender, "@"+d) {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 func (s *Site) message(w http.ResponseWriter, r *http.Request, u *user, m *store.MessageRow) error {
 	if err := s.look(r.Context(), u, store.ActionView, m, ""); err != nil {
 		return err
 	}
-	v := messagePage{page: s.page(r, u, subjectOf(m.Subject)), Row: m, Owner: u.account == nil}
+	v := messagePage{page: page{Title: subjectOf(m.Subject), User: u}, Row: m, Owner: u.account == nil}
 	parsed, err := s.opened(r, u, m)
 	if err != nil {
 		return err
 	}
 	v.Message, v.HTML = parsed, parsed.HTML != "" && r.FormValue("as") != "text"
 	v.Remote = v.HTML && sanitize.Remote(parsed.HTML)
-	for _, p := range parsed.Parts {
-		if !v.HTML || !p.Shown {
-			v.Files = append(v.Files, p)
-		}
+	if v.Files = parsed.Parts; v.HTML {
+		v.Files = withoutShown(parsed)
 	}
 	w.Header().Set("Content-Security-Policy", csp+"; frame-src 'self'")
 	return render(w, r, http.StatusOK, messageView(v))
@@ -139,10 +87,6 @@ func (s *Site) opened(r *http.Request, u *user, m *store.MessageRow) (*mime.Mess
 	if err != nil {
 		s.Log.Warn("message not fully decoded for its page", "id", m.ID, "error", err)
 	}
-	for i := range parsed.Parts {
-		p := &parsed.Parts[i]
-		p.Shown = pictures[p.Type] && p.ContentID != "" && strings.Contains(parsed.HTML, p.ContentID)
-	}
 	return parsed, nil
 }
 
@@ -160,7 +104,7 @@ func (s *Site) messageSource(w http.ResponseWriter, r *http.Request, u *user, m 
 	if err != nil {
 		return err
 	}
-	v := messagePage{page: s.page(r, u, subjectOf(m.Subject)), Row: m, Cut: len(text) > maxSource}
+	v := messagePage{page: page{Title: "Source of " + subjectOf(m.Subject), User: u}, Row: m, Cut: len(text) > maxSource}
 	v.Source = strings.ReplaceAll(strings.ToValidUTF8(string(text[:min(len(text), maxSource)]), "\uFFFD"), "\x00", "\uFFFD")
 	return render(w, r, http.StatusOK, sourceView(v))
 }

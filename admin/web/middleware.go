@@ -35,10 +35,22 @@ func secure(https bool, next http.Handler) http.Handler {
 	})
 }
 
+// clientKey is for the context that ends when the client goes away.
+type clientKey struct{}
+
+// clientContext ends when the client of a request goes away, and not by
+// requestTime.
+func clientContext(r *http.Request) context.Context {
+	if ctx, ok := r.Context().Value(clientKey{}).(context.Context); ok {
+		return ctx
+	}
+	return r.Context()
+}
+
 // bounded limits the time and the body of each request.
 func (s *Site) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), clientKey{}, r.Context()), requestTime)
 		defer cancel()
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		next.ServeHTTP(w, r.WithContext(ctx))

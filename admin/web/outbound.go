@@ -14,8 +14,22 @@ type outboundPage struct {
 	page
 	Domain   *store.Domain
 	Accounts []store.OutboundAccount
-	Limits   directory.SendLimit
+	Limits   []limitField
 	Name     string // that was typed
+}
+
+// limitField is a limit in the form: an empty value is the default.
+type limitField struct{ Name, Label, Value string }
+
+// limits are the fields of the form, and what they are of a domain's limits.
+var limits = []struct {
+	name, label string
+	of          func(*directory.SendLimit) *int
+}{
+	{"mailbox_hour", "Each mailbox, an hour", func(l *directory.SendLimit) *int { return &l.MailboxPerHour }},
+	{"mailbox_day", "Each mailbox, a day", func(l *directory.SendLimit) *int { return &l.MailboxPerDay }},
+	{"network_hour", "Servers known by their address, an hour", func(l *directory.SendLimit) *int { return &l.NetworkPerHour }},
+	{"network_day", "Servers known by their address, a day", func(l *directory.SendLimit) *int { return &l.NetworkPerDay }},
 }
 
 func (s *Site) outboundOf(r *http.Request, u *user, d *store.Domain) (outboundPage, error) {
@@ -24,7 +38,14 @@ func (s *Site) outboundOf(r *http.Request, u *user, d *store.Domain) (outboundPa
 	if v.Accounts, err = s.Store.OutboundAccounts(r.Context(), u.viewer(), d.Name); err != nil {
 		return v, err
 	}
-	v.Limits, err = s.Store.SendLimits(r.Context(), d.Name)
+	set, err := s.Store.SendLimits(r.Context(), d.Name)
+	for _, x := range limits {
+		f := limitField{x.name, x.label, ""}
+		if n := *x.of(&set); n > 0 {
+			f.Value = strconv.Itoa(n)
+		}
+		v.Limits = append(v.Limits, f)
+	}
 	return v, err
 }
 
@@ -46,6 +67,11 @@ func (s *Site) outboundAgain(w http.ResponseWriter, r *http.Request, u *user, d 
 		return err
 	}
 	v.Name, v.Problem = name, plain(problem)
+	for i, x := range limits {
+		if r.PostForm.Has(x.name) {
+			v.Limits[i].Value = r.PostForm.Get(x.name)
+		}
+	}
 	return render(w, r, http.StatusUnprocessableEntity, outboundView(v))
 }
 
@@ -77,7 +103,7 @@ func (s *Site) ownAccount(r *http.Request, u *user, d *store.Domain) (*store.Out
 		return nil, err
 	}
 	for i := range all {
-		if all[i].Name == r.PostFormValue("name") {
+		if all[i].Name == r.FormValue("name") {
 			if !all[i].Mine {
 				return nil, errForbidden
 			}
@@ -103,6 +129,16 @@ func (s *Site) outboundPassword(w http.ResponseWriter, r *http.Request, u *user,
 	return render(w, r, http.StatusOK, outboundPasswordView(s.domainPage(r, u, d, "outbound"), x.Name, plainText))
 }
 
+func (s *Site) outboundRemoveConfirm(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
+	x, err := s.ownAccount(r, u, d)
+	if err != nil {
+		return err
+	}
+	p := s.domainPage(r, u, d, "outbound")
+	p.Title = "Remove " + x.Name
+	return render(w, r, http.StatusOK, outboundRemoveView(p, x))
+}
+
 func (s *Site) outboundRemove(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
 	x, err := s.ownAccount(r, u, d)
 	if err != nil {
@@ -125,9 +161,8 @@ func (s *Site) outboundLimits(w http.ResponseWriter, r *http.Request, u *user, d
 		return badForm(err)
 	}
 	var l directory.SendLimit
-	for field, to := range map[string]*int{"mailbox_hour": &l.MailboxPerHour, "mailbox_day": &l.MailboxPerDay,
-		"network_hour": &l.NetworkPerHour, "network_day": &l.NetworkPerDay} {
-		typed := strings.TrimSpace(r.PostFormValue(field))
+	for _, x := range limits {
+		typed := strings.TrimSpace(r.PostFormValue(x.name))
 		if typed == "" {
 			continue
 		}
@@ -135,19 +170,11 @@ func (s *Site) outboundLimits(w http.ResponseWriter, r *http.Request, u *user, d
 		if err != nil || n < 0 || n > 1e9 {
 			return s.outboundAgain(w, r, u, d, "", invalid("%.40q is no number of recipients", typed))
 		}
-		*to = n
+		*x.of(&l) = n
 	}
 	if err := s.Store.SetSendLimits(r.Context(), d.Name, l); err != nil {
 		return err
 	}
 	s.Log.Info("limits of sending changed", "domain", d.Name, "login", u.Name)
 	return s.done(w, r, domainPath(d.Name)+"/outbound", "Saved. The mail services know it within a second.")
-}
-
-// number is a limit in a form: the default is an empty field.
-func number(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.Itoa(n)
 }

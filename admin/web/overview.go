@@ -25,7 +25,7 @@ type overview struct {
 	Text     string         // where mail goes, since when and why
 	Network  *store.Vantage // nil, or what people should know of the worker's own network
 	Health   []primaryHealth
-	Timeline []store.ModeChange
+	Timeline []wording.Entry
 	Drain    *store.DrainState
 }
 
@@ -39,8 +39,12 @@ type primaryHealth struct {
 
 func (s *Site) overview(w http.ResponseWriter, r *http.Request, u *user, d *store.Domain) error {
 	v := overview{page: s.domainPage(r, u, d, "overview"), Domain: d}
-	var err error
-	if v.Timeline, err = s.Store.Timeline(r.Context(), d.Name, timelineLines); err != nil {
+	changes, err := s.Store.Timeline(r.Context(), d.Name, timelineLines)
+	if err != nil {
+		return err
+	}
+	episodes, err := s.Store.NetworkEpisodes(r.Context(), d.Name, timelineLines)
+	if err != nil {
 		return err
 	}
 	health, err := s.Store.Health(r.Context(), d.Name)
@@ -57,7 +61,8 @@ func (s *Site) overview(w http.ResponseWriter, r *http.Request, u *user, d *stor
 	if network.Unusual() {
 		v.Network = network
 	}
-	v.Text = wording.Mode(&d.Domain, v.Timeline)
+	v.Text = wording.Mode(&d.Domain, changes)
+	v.Timeline = wording.Timeline(changes, episodes, timelineLines)
 	v.Health = primaries(d, health)
 	return render(w, r, http.StatusOK, overviewView(v))
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -13,6 +14,7 @@ import (
 	"github.com/a-h/templ"
 
 	"understudy/internal/archive"
+	"understudy/internal/archive/ship"
 	"understudy/internal/mime"
 	"understudy/internal/password"
 	"understudy/internal/store"
@@ -23,7 +25,7 @@ type page struct {
 	Title   string
 	User    *user  // nil: not signed in
 	Domain  string // whose tabs to show; "" is none
-	Tab     string // overview, mailboxes, recipients, outbound, settings, audit
+	Tab     string // name of one of tabs
 	Flash   string // what was just done
 	Problem string // what was just refused
 }
@@ -35,13 +37,29 @@ func (s *Site) page(r *http.Request, u *user, title string) page {
 func (s *Site) domainPage(r *http.Request, u *user, d *store.Domain, tab string) page {
 	p := s.page(r, u, d.Name)
 	p.Domain, p.Tab = d.Name, tab
+	for _, t := range tabs {
+		if t.name == tab {
+			p.Title = t.label + " – " + d.Name
+		}
+	}
 	return p
+}
+
+// tabs are the pages of a domain.
+var tabs = []struct{ name, label, path string }{
+	{"overview", "Overview", ""},
+	{"mailboxes", "Mailboxes", "/mailboxes"},
+	{"recipients", "Addresses", "/recipients"},
+	{"outbound", "Sending", "/outbound"},
+	{"settings", "Settings", "/settings"},
+	{"audit", "Audit", "/audit"},
 }
 
 // render writes a page, or nothing when it cannot be made.
 func render(w http.ResponseWriter, r *http.Request, status int, c templ.Component) error {
 	var b bytes.Buffer
-	if err := c.Render(r.Context(), &b); err != nil {
+	// Also when the time is over: that is what the page says then.
+	if err := c.Render(context.WithoutCancel(r.Context()), &b); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -76,7 +94,12 @@ var (
 // verdict is the status and the words for an error.
 func (s *Site) verdict(r *http.Request, err error) (status int, title, text string) {
 	var tooLarge *http.MaxBytesError
+	var bucket *ship.StoreError
 	switch {
+	case errors.As(err, &bucket): // before the database: both may end by a deadline
+		s.Log.Warn("archive bucket cannot be read", "path", r.URL.Path, "error", err)
+		return http.StatusServiceUnavailable, "The store of the archive does not answer",
+			"This message is kept in a store outside of this host, which cannot be read just now. Mail is not affected, and newer messages can be opened. Try again in a few minutes; if this stays so, tell your operator."
 	case store.Unavailable(err):
 		s.Log.Warn("database does not answer", "path", r.URL.Path, "error", err)
 		return http.StatusServiceUnavailable, "The database does not answer",

@@ -106,10 +106,13 @@ func TestSettings(t *testing.T) {
 	s := newTestSite(t, cluster)
 	adm, op := s.as(t, "adm"), s.as(t, "op")
 	_, body := adm.get("/domains/example.test/settings")
-	has(t, body, "127.0.0.1:2525", `data-testid="activation-shown"`)
+	has(t, body, "127.0.0.1:2525", `data-testid="activation-shown"`, "mx:NAME")
 	lacks(t, body, `name="activation"`, `name="networks"`)
 	_, body = adm.post("/domains/example.test/settings", "primaries", "mx1.example.test:25\r\nmx2.example.test:25", "scope", "selected", "retention", "30")
-	has(t, body, "Saved.", "mx2.example.test:25", `value="30"`)
+	has(t, body, "Saved.", "mx2.example.test:25", `value="30"`, "hides older messages at once and removes them after 7 days")
+	_, body = adm.get("/domains/example.test/audit")
+	has(t, body, "set how long mail is kept (30 days, not 90)", ">example.test</td>")
+	lacks(t, body, `href="/archive/00000000`)
 	if status, _ := adm.post("/domains/example.test/settings", "primaries", "a:1", "scope", "all", "retention", "30", "activation", "manual"); status != 403 {
 		t.Errorf("an admin sets the activation: %d", status)
 	}
@@ -132,6 +135,8 @@ func TestSettings(t *testing.T) {
 	if status, _ := adm.post("/domains/example.test/settings", "primaries", "a:1", "scope", "all", "retention", "30", "detect_failures", "9"); status != 403 {
 		t.Errorf("an admin sets the detector: %d", status)
 	}
+	_, body = op.post("/domains/example.test/settings", "primaries", "MX:Example.TEST\r\nmx:b.test:2525", "scope", "all", "retention", "90", "activation", "observe", "networks", "")
+	has(t, body, "Saved.", ">mx:example.test\nmx:b.test:2525</textarea>")
 	_, body = op.post("/domains/example.test/settings", "primaries", "", "scope", "all", "retention", "90", "activation", "observe", "networks", "")
 	has(t, body, "a domain needs a primary")
 }
@@ -150,9 +155,28 @@ func TestOwnNetworkOnThePage(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, body := v.get("/domains/example.test")
-		if strings.Contains(body, "5 of 6 primaries fail at once") != c.shown {
+		if strings.Contains(body, `data-testid="network"`) != c.shown || !strings.Contains(body, "5 of 6 primaries fail at once") {
 			t.Errorf("view %s:\n%s", c.view, body)
 		}
+	}
+}
+
+// TestOwnNetworkInTheTimeline: why nobody was switched stands there for good.
+func TestOwnNetworkInTheTimeline(t *testing.T) {
+	t.Parallel()
+	s := newTestSite(t, cluster)
+	v := s.as(t, "op")
+	at := time.Date(2126, 3, 1, 12, 0, 0, 0, time.UTC) // after the domain was added
+	for i, view := range []string{"second-look", "own-network", "clear"} {
+		at := at.Add(time.Duration(i) * time.Minute)
+		if err := s.Store.SaveVantage(t.Context(), store.Vantage{View: view, Detail: "5 of 6 fail, seen as " + view, Since: at, CheckedAt: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, body := v.get("/domains/example.test")
+	has(t, body, `data-testid="timeline-network"`, "our own network was down until 1 March 2126, 12:02 UTC: no domain was switched", "5 of 6 fail, seen as own-network")
+	if strings.Contains(body, `data-testid="timeline-empty"`) {
+		t.Error("the timeline is said to be empty")
 	}
 }
 

@@ -84,7 +84,21 @@ func (s *Site) redeliverConfirm(w http.ResponseWriter, r *http.Request, u *user)
 		return err
 	}
 	v.Steps = wording.Redelivery(v.Plan)
+	v.Title = question(v.Plan, len(v.Steps))
 	return render(w, r, http.StatusOK, redeliverView(v))
+}
+
+// question is what a plan of some steps asks.
+func question(p *store.RedeliveryPlan, steps int) string {
+	switch {
+	case steps == 0:
+		return "Nothing to deliver"
+	case p.More:
+		return fmt.Sprintf("Deliver more than %d messages again?", p.Messages)
+	case p.Messages == 1:
+		return "Deliver this message again?"
+	}
+	return fmt.Sprintf("Deliver %d messages again?", p.Messages)
 }
 
 func (s *Site) redeliver(w http.ResponseWriter, r *http.Request, u *user) error {

@@ -7,7 +7,8 @@
 //
 // When PostgreSQL does not answer, each request ends within requestTime with
 // status 503 and a page that says that mail is not affected; the process
-// keeps running, and works again as soon as the database does.
+// keeps running, and works again as soon as the database does. When the bucket
+// that has a message does not answer, that is said, and all else works.
 package web
 
 import (
@@ -29,7 +30,7 @@ import (
 )
 
 const (
-	// requestTime bounds all that a request does.
+	// requestTime bounds all that a request does, but for opening a message.
 	requestTime = 5 * time.Second
 	healthTime  = 2 * time.Second
 	cleanEvery  = 10 * time.Minute
@@ -46,7 +47,8 @@ type Options struct {
 	IMAPAddress       string // the same: host:port
 	SubmissionAddress string // the same: host:port
 	SessionLifetime   time.Duration
-	// Open reads a message of the archive.
+	// Open reads a message of the archive; ctx is for opening it alone. When it
+	// is in a bucket that does not answer the error is a ship.StoreError.
 	Open func(ctx context.Context, ref archive.Ref) (*archive.Record, error)
 }
 
@@ -149,6 +151,7 @@ func (s *Site) pages() http.Handler {
 		"GET /domains/{domain}/outbound":                               s.outbound,
 		"POST /domains/{domain}/outbound":                              s.outboundAdd,
 		"POST /domains/{domain}/outbound/password":                     s.outboundPassword,
+		"GET /domains/{domain}/outbound/remove":                        s.outboundRemoveConfirm,
 		"POST /domains/{domain}/outbound/remove":                       s.outboundRemove,
 		"POST /domains/{domain}/outbound/limits":                       s.outboundLimits,
 		"GET /domains/{domain}/mailboxes/{mailbox}":                    s.inMailbox(s.mailbox),

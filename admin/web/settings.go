@@ -57,6 +57,7 @@ func (s *Site) settingsSave(w http.ResponseWriter, r *http.Request, u *user, d *
 		}
 	}
 	change, err := v.change(u.operator())
+	change.Actor = u.Name
 	if err == nil {
 		_, err = s.Store.SetDomain(r.Context(), d.Name, change)
 	}

@@ -41,6 +41,7 @@ func (s *Site) switchConfirm(w http.ResponseWriter, r *http.Request, u *user, d 
 		return err
 	}
 	v := switchPage{page: s.domainPage(r, u, d, "overview"), Domain: d, To: to, Reason: reason, Steps: wording.Steps(&d.Domain, to), Takeover: d.Mode == to}
+	v.Title = fmt.Sprintf("Switch %s to %s", d.Name, to)
 	if d.Mode == to && (to == directory.Normal || d.ModeManual) {
 		return s.done(w, r, domainPath(d.Name), fmt.Sprintf("%s is in %s already. Nothing was changed.", d.Name, to))
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"understudy/internal/archive"
+	"understudy/internal/archive/ship"
 	"understudy/internal/directory"
 	"understudy/internal/password"
 	"understudy/internal/pgtest"
@@ -63,6 +64,7 @@ type testSite struct {
 
 	Recipients []age.Recipient                // that mail is encrypted for
 	Identities atomic.Pointer[[]age.Identity] // that the site has
+	Bucket     atomic.Pointer[ship.Bucket]    // that the site reads; nil: none
 }
 
 func newTestSite(t *testing.T, c *pgtest.Cluster) *testSite {
@@ -84,11 +86,12 @@ func serveSite(t *testing.T, cfg *pgxpool.Config) *testSite {
 	site, err := New(Options{Store: db, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: prometheus.NewRegistry(),
 		PublicURL: "http://" + srv.Listener.Addr().String(), WebmailURL: "https://webmail.example.test/", IMAPAddress: "imap.example.test:993",
 		SessionLifetime: time.Hour,
-		Open: func(_ context.Context, ref archive.Ref) (*archive.Record, error) {
+		Open: func(ctx context.Context, ref archive.Ref) (*archive.Record, error) {
+			r := ship.Reader{Dir: s.Archive, Bucket: s.Bucket.Load()}
 			if keys := s.Identities.Load(); keys != nil {
-				return archive.ReadRecord(s.Archive, ref, *keys...)
+				r.Identities = *keys
 			}
-			return archive.ReadRecord(s.Archive, ref)
+			return r.ReadRecord(ctx, ref)
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +141,7 @@ func (s *testSite) visitor(t *testing.T) *visitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &visitor{t, s.URL, &http.Client{Jar: jar, Timeout: 15 * time.Second}}
+	return &visitor{t, s.URL, &http.Client{Jar: jar, Timeout: time.Minute}}
 }
 
 // signedIn returns a visitor who has signed in.

@@ -80,12 +80,12 @@ func (a *apart) part(p, alternative *enmime.Part) error {
 // page takes an HTML part, and its words unless the same stands beside it as
 // text.
 func (a *apart) page(p, alternative *enmime.Part) {
-	text := []byte(toUTF8(p.Content, ""))
+	text := a.begin(p)
 	a.hasHTML = true
-	a.add(&a.html, string(text), "\n")
+	a.add(&a.html, text, "\n")
 	if alternative == nil || !holds(alternative, "text/plain") {
 		var words bytes.Buffer
-		htmlText(&words, text)
+		htmlText(&words, []byte(text))
 		a.add(&a.text, strings.TrimSpace(words.String()), "\n\n")
 	}
 }
@@ -93,11 +93,19 @@ func (a *apart) page(p, alternative *enmime.Part) {
 // words takes a text part, for the page too unless the same stands beside it
 // as HTML.
 func (a *apart) words(p, alternative *enmime.Part) {
-	text := strings.ReplaceAll(toUTF8(p.Content, ""), "\r\n", "\n")
+	text := strings.ReplaceAll(a.begin(p), "\r\n", "\n")
 	a.add(&a.text, text, "\n")
 	if alternative == nil || !holds(alternative, "text/html") {
 		a.add(&a.html, "<pre>"+html.EscapeString(text)+"</pre>", "\n")
 	}
+}
+
+// begin is a text part as far as there could be room for it: what is made of
+// it may be many times its size.
+func (a *apart) begin(p *enmime.Part) string {
+	kept := cut(p.Content, maxBody)
+	a.Partial = a.Partial || len(kept) < len(p.Content)
+	return toUTF8(kept, "")
 }
 
 // add appends text as far as there is room.

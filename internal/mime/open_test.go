@@ -1,10 +1,13 @@
 package mime
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -98,6 +101,65 @@ func TestOpenLarge(t *testing.T) {
 	m, err := patientOpener().Open(t.Context(), strings.NewReader(in), int64(len(in)))
 	if err != nil || !m.Partial || len(m.Parts) != 3 || m.Parts[1].Size != -1 || !strings.HasPrefix(m.Text, "plain") {
 		t.Errorf("%v, partial %v, %d parts, text %.30q", err, m.Partial, len(m.Parts), m.Text)
+	}
+}
+
+// TestOpenMemory: text that grows when it is escaped costs no more than other
+// text: what is not shown is cut off first.
+func TestOpenMemory(t *testing.T) {
+	in := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("\"", 70)+"\r\n", 30<<20/72)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	m, err := patientOpener().Open(t.Context(), strings.NewReader(in), int64(len(in)))
+	runtime.ReadMemStats(&after)
+	if err != nil || !m.Partial || len(m.Text) < maxBody*9/10 || len(m.Text) > maxBody+10 || m.HTML != "" {
+		t.Errorf("%v, partial %v, %d bytes of text, %d of HTML", err, m.Partial, len(m.Text), len(m.HTML))
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 500<<20 {
+		t.Errorf("%d MB allocated in all", used>>20)
+	}
+}
+
+// TestOpenForeignCut: text of another charset, which has no begin of a character
+// of UTF-8 anywhere, is cut like other text.
+func TestOpenForeignCut(t *testing.T) {
+	t.Parallel()
+	in := "Content-Type: text/plain; charset=x-none\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat(strings.Repeat("pKSk", 18)+"\r\n", 3<<20/54)
+	if m := opened(t, in); !m.Partial || len(m.Text) < maxBody*9/10 {
+		t.Errorf("partial %v, %d bytes of text", m.Partial, len(m.Text))
+	}
+}
+
+// TestOpenBoundary: mail that speaks of boundaries is shown and indexed as it
+// is, and its files are whole.
+func TestOpenBoundary(t *testing.T) {
+	t.Parallel()
+	said := strings.Repeat("The boundary of the field = its fence.\r\nSo says boundary\r\n", 40)
+	in := "Content-Type: multipart/mixed;\r\n boundary=X\r\n\r\n--X\r\n\r\n" + said + "--X\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\n" + said + "\r\n--X--\r\n"
+	if m := opened(t, in); m.Partial || strings.Contains(m.Text, "xoundary") || strings.Count(m.Text, "boundary") != 80 {
+		t.Errorf("partial %v, text %.200q", m.Partial, m.Text)
+	}
+	if d, err := NewDecoder().Decode(strings.NewReader(in)); err != nil || strings.Contains(d.Text, "xoundary") {
+		t.Errorf("indexed %.200q, %v", d.Text, err)
+	}
+	if p, err := patientOpener().Part(t.Context(), strings.NewReader(in), int64(len(in)), 0); err != nil || string(p.Content) != said {
+		t.Errorf("the file: %v", err)
+	}
+}
+
+// TestManyBoundaries: however a boundary may be defined, the parser sees only
+// so many.
+func TestManyBoundaries(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"boundary=b%d", "Boundary = b%d", "boundary*=utf-8''b%d", "boundary*0*=b%d", "boundary\r\n =b%d", "boundary \r\n\t =b%d", "=?utf-8?Q?boundary=3Db%d?=", "charset=x;\r\n\tboundary=\"b%d\""} {
+		var in strings.Builder
+		for n := range 40 {
+			fmt.Fprintf(&in, "Content-Type: multipart/mixed; "+how+"\r\n\r\n--b%d\r\n", n, n)
+		}
+		data, changed, err := squeeze(strings.NewReader(in.String()), bufio.NewReader(nil), forIndex)
+		if n := bytes.Count(asciiLower(nil, data), boundary); err != nil || !changed || n != maxBoundaries {
+			t.Errorf("%s: %d definitions are left, %v", how, n, err)
+		}
 	}
 }
 

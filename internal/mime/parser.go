@@ -70,15 +70,17 @@ func contain(err *error) {
 	}
 }
 
-// cut shortens b to at most n bytes, not within a character.
+// cut shortens b to at most n bytes, not within a character of UTF-8.
 func cut(b []byte, n int) []byte {
 	if len(b) <= n {
 		return b
 	}
-	for n > 0 && !utf8.RuneStart(b[n]) {
-		n--
+	for at := n; at > max(0, n-utf8.UTFMax); at-- {
+		if utf8.RuneStart(b[at]) {
+			return b[:at]
+		}
 	}
-	return b[:n]
+	return b[:n] // other text
 }
 
 var errDeadline = errors.New("decode: taking too long")

@@ -7,21 +7,17 @@ import (
 	"io"
 )
 
-const (
-	lineBytes     = 1 << 20 // kept of a line
-	maxBoundaries = 14      // lines that may define one
-)
+const lineBytes = 1 << 20 // kept of a line
 
 // limits are what is kept of a message.
 type limits struct {
 	part   int // bytes of each MIME part
 	total  int // bytes of the message
 	dashes int // lines that may be boundaries
+	expect int // bytes that memory is taken for at once
 }
 
 var forIndex = limits{part: 2 << 20, total: 32 << 20, dashes: 5_000}
-
-var boundary = []byte("boundary")
 
 // squeeze reads a message of any size into bounded memory, through in: the
 // begin of every MIME part, so that all headers are there and with them the
@@ -35,9 +31,9 @@ var boundary = []byte("boundary")
 // changed says that not all is there as it was.
 func squeeze(r io.Reader, in *bufio.Reader, keep limits) (data []byte, changed bool, err error) {
 	var out bytes.Buffer
-	var lower []byte
+	out.Grow(keep.expect)
 	in.Reset(r)
-	run, dashes, boundaries := 0, 0, 0
+	run, dashes, boundaries := 0, 0, definitions{open: -1}
 	for begin := true; ; {
 		line, err := in.ReadSlice('\n')
 		if begin && bytes.HasPrefix(line, []byte("--")) {
@@ -52,12 +48,7 @@ func squeeze(r io.Reader, in *bufio.Reader, keep limits) (data []byte, changed b
 		} else {
 			at := out.Len()
 			out.Write(line)
-			if lower = asciiLower(lower[:0], line); bytes.Contains(lower, boundary) {
-				if boundaries++; boundaries > maxBoundaries {
-					hide(out.Bytes()[at:], lower)
-					changed = true
-				}
-			}
+			changed = boundaries.line(out.Bytes(), at) || changed
 		}
 		run += len(line)
 		switch {
@@ -71,30 +62,4 @@ func squeeze(r io.Reader, in *bufio.Reader, keep limits) (data []byte, changed b
 			return out.Bytes(), changed, err
 		}
 	}
-}
-
-// hide makes each "boundary" in line another word; lower is line in lower
-// case.
-func hide(line, lower []byte) {
-	for i := 0; ; {
-		n := bytes.Index(lower[i:], boundary)
-		if n < 0 {
-			return
-		}
-		i += n
-		line[i] = 'x'
-		i += len(boundary)
-	}
-}
-
-// asciiLower appends line to out and changes A to Z only, so that places in
-// the text stay the same.
-func asciiLower(out, line []byte) []byte {
-	out = append(out, line...)
-	for i, c := range out {
-		if c >= 'A' && c <= 'Z' {
-			out[i] = c + 'a' - 'A'
-		}
-	}
-	return out
 }

@@ -3,6 +3,9 @@ package sanitize
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func none(string) (string, []byte, bool) { return "", nil, false }
@@ -34,7 +37,7 @@ func TestHTML(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if got := HTML(c.in, none); strings.TrimSpace(got) != c.want {
+			if got, whole := HTML(c.in, none); !whole || strings.TrimSpace(got) != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -44,7 +47,7 @@ func TestHTML(t *testing.T) {
 func TestPictures(t *testing.T) {
 	t.Parallel()
 	asked := ""
-	r := HTML(`<img src="cid:logo%40x.test" alt="l"><img src="CID:gone">`, func(id string) (string, []byte, bool) {
+	r, _ := HTML(`<img src="cid:logo%40x.test" alt="l"><img src="CID:gone">`, func(id string) (string, []byte, bool) {
 		if id == "gone" {
 			return "", nil, false
 		}
@@ -59,10 +62,71 @@ func TestPictures(t *testing.T) {
 	}
 }
 
+// TestShown: only what HTML really makes part of the page.
+func TestShown(t *testing.T) {
+	t.Parallel()
+	large := make([]byte, maxPictures/2)
+	picture := func(id string) (string, []byte, bool) {
+		if strings.HasPrefix(id, "large") {
+			return "image/png", large, true
+		}
+		return "image/png", []byte(id), !strings.HasPrefix(id, "no")
+	}
+	got := Shown(`<p title=' src="data:,7" cid:title'>1 2 cid:text src="data:,5"<img alt="x" src="cid:a%40x"><IMG SRC=' CID:b '><img src="cid:nothing"><img src="data:,9">
+		<style>p { background: url(cid:css) }</style><p style="background: url(cid:style)">x</p><object><img src="cid:object"></object><!-- <img src="cid:comment"> -->
+		<img src="cid:large"><img src="cid:large2">`, picture)
+	if diff := cmp.Diff(map[string]bool{"a@x": true, "b": true, "large": true}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestEscapes: a style that costs too much goes, whatever it is written with,
+// and the rest stays.
+func TestEscapes(t *testing.T) {
+	t.Parallel()
+	const size = 2 << 20
+	for name, c := range map[string]struct{ in, want string }{
+		"one value":            {`<b style="color:` + strings.Repeat(`\61`, size/3) + `" title="t">a</b>`, `<b title="t">a</b>`},
+		"in capitals":          {`<B STYLE='color:` + strings.Repeat(`\61 `, size/4) + `' TITLE=t>a</B>`, `<b title="t">a</b>`},
+		"references":           {`<b style="color:` + strings.Repeat(`&#92;61`, 1000) + `">a</b>`, ``},
+		"many values":          {strings.Repeat(`<b style="color:`+strings.Repeat(`\61`, 300)+`;color:red">a</b>`, size/1000), ``},
+		"few escapes":          {strings.Repeat(`<b style="color:`+strings.Repeat(`\61`, 8)+`">a</b>`, size/50), ``},
+		"long values":          {strings.Repeat(`<b style="font-family:`+strings.Repeat(`a,`, 4000)+`">a</b>`, size/8000), ``},
+		"many properties":      {strings.Repeat(`<b style="`+strings.Repeat(`color:red;`, 800)+`">a</b>`, size/8000), ``},
+		"one long, good value": {`<b style="` + strings.Repeat("color: red; ", 600) + `">a</b>`, `<b style="` + strings.TrimSuffix(strings.Repeat("color: red; ", 600), "; ") + `">a</b>`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			limit := cleanTime
+			if c.want != "" { // it is quick but for a busy machine
+				limit = time.Minute
+			}
+			got, whole := within(limit, c.in, none)
+			if took := time.Since(began); took > 30*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if c.want != "" && (got != c.want || !whole) {
+				t.Errorf("got %.200s, whole %v", got, whole)
+			}
+		})
+	}
+}
+
+// TestLate: of a page that takes too long there is the begin.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	in := newStyled(strings.Repeat("<p>x</p>", 10), time.Now().Add(-time.Second))
+	if got := styledPolicy().SanitizeReader(in).String(); got != "" || !in.late {
+		t.Errorf("%q, late %v", got, in.late)
+	}
+}
+
 func FuzzHTML(f *testing.F) {
 	f.Add(`<p style="color:red" onclick=x><img src=cid:x><a href=javascript:x>`)
 	f.Fuzz(func(t *testing.T, in string) {
-		out := strings.ToLower(HTML(in, none))
+		clean, _ := HTML(in, none)
+		out := strings.ToLower(clean)
 		for _, bad := range []string{"<script", "<iframe", "<form", "<style", "<svg", "<meta", "<base", "<object", `href="javascript:`} {
 			if strings.Contains(out, bad) {
 				t.Errorf("%q has %s: %q", in, bad, out)
