@@ -81,7 +81,7 @@ func TestPostfixTellsLimits(t *testing.T) {
 	p := newPostfix(t)
 	c := wired(t, p)
 	c.Limits = limit.Config{Mailbox: limit.Rate{PerHour: 30, Burst: 1}, Account: limit.Rate{PerDay: 1}, Network: limit.Rate{PerHour: 60, Burst: 1}}
-	saveDirectory(t, c, sending())
+	saveDirectory(t, c, sending().With(func(d *policytest.Domain) { d.Primaries = []string{startPrimary(t, "ana")} }))
 	startService(t, c)
 	greetSASL(t, p.dir+"/queue/sidecar/sasl")
 	p.start(t)
@@ -101,6 +101,12 @@ func TestPostfixTellsLimits(t *testing.T) {
 		}
 		if got := answer(t, tt.server, tt.envelope); !strings.HasPrefix(got, tt.want) {
 			t.Errorf("%+v, over its limit: %q, want %q", tt.envelope, got, tt.want)
+		}
+	} // What policyd lets pass is counted, also when the primary then refuses it.
+	unknown := envelope{user: "bruno@example.test", mail: "bruno@example.test", rcpt: "nobody@example.test"}
+	for _, want := range []string{"550 5.1.1 ", "450 4.7.1 <nobody@example.test>: Recipient address rejected: Sending limit of 30 "} {
+		if got := answer(t, p.signed, unknown); !strings.HasPrefix(got, want) {
+			t.Errorf("to whom the primary does not have: %q, want %q", got, want)
 		}
 	}
 }

@@ -49,11 +49,8 @@ func start(cfg *Config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{cfg: cfg, log: log, reg: observe.Registry(), dir: directory.New(), ring: evidence.NewRing()}
 	file := filepath.Join(cfg.StateDirectory, "directory.json")
-	if err := s.dir.Load(file); err != nil {
-		log.Error("saved directory is unusable; waiting for PostgreSQL", "error", err)
-	}
+	s := &service{cfg: cfg, log: log, reg: observe.Registry(), dir: directory.Open(file, log), ring: evidence.NewRing()}
 	s.follow = &directory.Follower{Directory: s.dir, Config: pool.ConnConfig, File: file, Log: log, Metrics: s.reg}
 	if s.gate, err = policy.NewGate(cfg.ReentryUsers); err != nil {
 		return nil, err

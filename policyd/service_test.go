@@ -15,6 +15,7 @@ import (
 
 	"understudy/internal/config"
 	"understudy/internal/directory"
+	"understudy/internal/directory/directorytest"
 	"understudy/internal/evidence"
 	"understudy/policyd/policytest"
 )
@@ -45,9 +46,7 @@ func newConfig(t *testing.T) *Config {
 // saveDirectory leaves a directory as an earlier policyd would have.
 func saveDirectory(t *testing.T, c *Config, domains ...policytest.Domain) {
 	t.Helper()
-	if err := policytest.Directory(domains...).Save(filepath.Join(c.StateDirectory, "directory.json")); err != nil {
-		t.Fatal(err)
-	}
+	directorytest.Save(t, filepath.Join(c.StateDirectory, "directory.json"), policytest.Change(1, domains...))
 }
 
 // startService runs a policyd in this process; stop ends it and waits.

@@ -7,6 +7,7 @@ import "slices"
 type Change struct {
 	Full        bool               `json:"full,omitempty"`
 	Epoch       string             `json:"epoch,omitempty"`   // of the database; a new one forces a full load
+	Mark        string             `json:"mark,omitempty"`    // of the newest change: an unknown one forces a full load too
 	Version     int64              `json:"version,omitempty"` // of the newest row
 	Domains     []*Domain          `json:"domains,omitempty"`
 	Mailboxes   []*Mailbox         `json:"mailboxes,omitempty"`
@@ -44,7 +45,7 @@ func (d *Directory) Apply(c *Change) {
 	} else {
 		d.apply(c)
 	}
-	d.epoch, d.version, d.loaded = c.Epoch, c.Version, true
+	d.past, d.loaded = past{c.Epoch, c.Mark, c.Version}, true
 	close(d.changed)
 	d.changed = make(chan struct{})
 }

@@ -13,8 +13,7 @@ import (
 // from many goroutines. What they return must not be changed by the caller.
 type Directory struct {
 	mu      sync.RWMutex
-	epoch   string
-	version int64
+	past    past
 	loaded  bool
 	changed chan struct{} // closed and replaced at every change
 	tables
@@ -38,7 +37,7 @@ func (d *Directory) Loaded() bool {
 func (d *Directory) Version() int64 {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.version
+	return d.past.version
 }
 
 // Changed returns a channel that is closed at the next change.
@@ -78,11 +77,10 @@ func (d *Directory) Recipient(a address.Address) Recipient {
 		return r
 	}
 	key := a.String()
-	r.Mailbox = d.byAddress[key]
-	if r.Mailbox == nil {
-		if alias := d.byAlias[key]; alias != nil {
-			r.Mailbox = d.mailboxes[alias.MailboxID]
-		}
+	if r.Mailbox = d.byAddress[key]; r.Mailbox != nil {
+		r.Refused = r.Mailbox.Refused
+	} else if alias := d.byAlias[key]; alias != nil {
+		r.Mailbox, r.Refused = d.mailboxes[alias.MailboxID], alias.Refused
 	}
 	r.Registered = r.Mailbox != nil
 	r.Covered = r.Domain.Scope == ScopeAll || r.Registered && r.Mailbox.Covered

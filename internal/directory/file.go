@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func (d *Directory) snapshot() *Change {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return &Change{
-		Full: true, Epoch: d.epoch, Version: d.version,
+		Full: true, Epoch: d.past.epoch, Mark: d.past.mark, Version: d.past.version,
 		Domains:     slices.Collect(maps.Values(d.domains)),
 		Mailboxes:   slices.Collect(maps.Values(d.mailboxes)),
 		Aliases:     slices.Collect(maps.Values(d.aliases)),
@@ -48,7 +49,7 @@ func (d *Directory) snapshot() *Change {
 
 // lines cuts a change into such of a line each.
 func (c *Change) lines() []*Change {
-	out := []*Change{{Full: c.Full, Epoch: c.Epoch, Version: c.Version, Deleted: c.Deleted}}
+	out := []*Change{{Full: c.Full, Epoch: c.Epoch, Mark: c.Mark, Version: c.Version, Deleted: c.Deleted}}
 	cut(c.Domains, func(x []*Domain) { out = append(out, &Change{Domains: x}) })
 	cut(c.Mailboxes, func(x []*Mailbox) { out = append(out, &Change{Mailboxes: x}) })
 	cut(c.Aliases, func(x []*Alias) { out = append(out, &Change{Aliases: x}) })
@@ -78,14 +79,8 @@ func join(lines []*Change) *Change {
 	return all
 }
 
-// Save writes the directory to a file, atomically, readable by its owner
-// only (it may hold password hashes).
-func (d *Directory) Save(path string) error {
-	_, err := d.snapshot().write(path)
-	return err
-}
-
-// write makes the file anew and returns its size in bytes.
+// write makes the file anew, atomically, readable by its owner only (it may
+// hold password hashes), and returns its size in bytes.
 func (c *Change) write(path string) (size int64, err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".directory-*")
 	if err != nil {
@@ -108,10 +103,21 @@ func (c *Change) write(path string) (size int64, err error) {
 	if err = errors.Join(err, tmp.Close()); err == nil {
 		err = os.Rename(tmp.Name(), path)
 	}
+	if err == nil { // else the old file may be back after a crash
+		err = syncDirectory(filepath.Dir(path))
+	}
 	if err != nil {
 		return 0, fmt.Errorf("save directory to %s: %w", path, err)
 	}
 	return size, nil
+}
+
+func syncDirectory(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // appendTo adds changes to a file that write made, and returns how many bytes
@@ -136,6 +142,21 @@ func appendTo(path string, changes []*Change) (size int64, err error) {
 		return 0, fmt.Errorf("save directory changes to %s: %w", path, err)
 	}
 	return int64(b.Len()), nil
+}
+
+// Open returns the directory that is saved in a file. A damaged file is no
+// reason to stay away: what comes before the damage is believed, and without
+// anything every answer is temporary until PostgreSQL was reached.
+func Open(path string, log *slog.Logger) *Directory {
+	d := New()
+	err := d.Load(path)
+	switch {
+	case err != nil && d.Loaded():
+		log.Error("saved directory is damaged; loaded up to a version, what came later waits for PostgreSQL", "version", d.Version(), "error", err)
+	case err != nil:
+		log.Error("saved directory is unusable; all mail and logins wait for PostgreSQL", "error", err)
+	}
+	return d
 }
 
 // Load fills the directory from a saved file. A missing file leaves it

@@ -15,7 +15,7 @@ const (
 	channel      = "directory"      // NOTIFY channel of the schema's triggers
 	pollInterval = 30 * time.Second // a lost notification costs no more than this
 	dialTimeout  = 5 * time.Second
-	readTimeout  = 5 * time.Minute // a million mailboxes take seconds, and a minute where all is busy
+	silence      = 10 * time.Second // of PostgreSQL, before it is taken for gone: a server that vanished does not say so
 	maxRetry     = 5 * time.Second
 )
 
@@ -74,8 +74,16 @@ func (f *Follower) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // best effort
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), dialTimeout)
+		defer cancel()
+		conn.Close(end) //nolint:errcheck // best effort
+	}()
+	err = unlessSilent(ctx, func(ctx context.Context, _ func()) error {
+		_, err := conn.Exec(ctx, "LISTEN "+channel)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	for {
@@ -110,21 +118,43 @@ func (f *Follower) wait(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func (f *Follower) refresh(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	d := f.Directory
 	d.mu.RLock()
-	epoch, version := d.epoch, d.version
+	seen, loaded := d.past, d.loaded
 	d.mu.RUnlock()
-	c, err := read(ctx, conn, epoch, version, f.Credentials)
+	var c *Change
+	err := unlessSilent(ctx, func(ctx context.Context, alive func()) (err error) {
+		c, err = read(ctx, conn, seen, f.Credentials, alive)
+		return err
+	})
 	if err != nil {
 		return err
+	}
+	if c.Full && loaded {
+		f.Log.Warn("database has another past than the directory, as after a restore; loaded anew", "version", c.Version, "before", seen.version)
 	}
 	if !c.Empty() {
 		d.Apply(c)
 		f.file.add(c)
 	}
 	return nil
+}
+
+// errSilent ends what PostgreSQL does not answer.
+var errSilent = fmt.Errorf("PostgreSQL says nothing for %v", silence)
+
+// unlessSilent does what takes PostgreSQL any time, as long as alive is called
+// often enough: a million mailboxes take a minute where all is busy.
+func unlessSilent(ctx context.Context, do func(ctx context.Context, alive func()) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(silence, func() { cancel(errSilent) })
+	defer timer.Stop()
+	err := do(ctx, func() { timer.Reset(silence) })
+	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+		return errSilent
+	}
+	return err
 }
 
 // saved logs that the directory could not be saved.

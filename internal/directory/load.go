@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -10,11 +11,14 @@ import (
 // The only SQL outside internal/store: SELECTs on the directory tables, for
 // the mail services that must not depend on the store.
 const (
-	selectEpoch   = `SELECT epoch::text FROM directory_epoch`
+	// Triggers come last in a restore: without them the tables may be empty still.
+	selectPast = `SELECT epoch::text, coalesce((SELECT mark::text FROM directory_mark ORDER BY version DESC LIMIT 1), ''),
+		EXISTS (SELECT FROM directory_mark WHERE mark = nullif($1, '')::uuid),
+		EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'domain'::regclass AND tgname = 'z_mark') FROM directory_epoch`
 	selectDomains = `SELECT id, name, primaries, activation, scope, mode, mode_since, mode_manual, primary_failing,
 		retention_days, outbound_networks, detect_failures, detect_storm, probe_seconds, recover_seconds, version FROM domain WHERE version > $1`
-	selectMailboxes   = `SELECT id, domain_id, address, name, covered, enabled, quota_bytes, version FROM mailbox WHERE version > $1`
-	selectAliases     = `SELECT id, domain_id, address, mailbox_id, version FROM alias WHERE version > $1`
+	selectMailboxes   = `SELECT id, domain_id, address, name, covered, enabled, quota_bytes, refused, version FROM mailbox WHERE version > $1`
+	selectAliases     = `SELECT id, domain_id, address, mailbox_id, refused, version FROM alias WHERE version > $1`
 	selectCredentials = `SELECT id, mailbox_id, kind, label, hash, version FROM credential WHERE version > $1`
 	// A role that may not see password hashes asks without.
 	selectOutbound     = `SELECT id, name, domain_ids, enabled, per_hour, per_day, version, '' AS hash FROM outbound_account WHERE version > $1`
@@ -23,47 +27,82 @@ const (
 	selectDeleted      = `SELECT kind, id, version FROM directory_deleted WHERE version > $1`
 )
 
+// errRestoring: what is there is not yet what is meant.
+var errRestoring = errors.New("the database is being restored")
+
+// past says up to where a directory and the database have the same changes.
+type past struct {
+	epoch   string // of the database
+	mark    string // of the newest change; another database, or another history, has another
+	version int64
+}
+
+// reader reads the directory in one snapshot of the database.
+type reader struct {
+	tx    pgx.Tx
+	since int64
+	alive func() // called with each row
+}
+
 // query reads all rows of a SELECT whose one argument is the version seen.
-func query[T any](ctx context.Context, tx pgx.Tx, sql string, since int64) ([]*T, error) {
-	rows, err := tx.Query(ctx, sql, since)
+func query[T any](ctx context.Context, r *reader, sql string) ([]*T, error) {
+	rows, err := r.tx.Query(ctx, sql, r.since)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByName[T])
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*T, error) {
+		r.alive()
+		return pgx.RowToAddrOfStructByName[T](row)
+	})
 }
 
-// read fetches what changed since (epoch, since) in one snapshot of the
-// database.
-func read(ctx context.Context, conn *pgx.Conn, epoch string, since int64, credentials bool) (*Change, error) {
+// begin finds out whether the database still has what was seen of it; if not,
+// the change is a full one.
+func (r *reader) begin(ctx context.Context, seen past) (*Change, error) {
+	c := &Change{}
+	var known, whole bool
+	err := r.tx.QueryRow(ctx, selectPast, seen.mark).Scan(&c.Epoch, &c.Mark, &known, &whole)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) || err == nil && (!whole || c.Mark == ""):
+		return nil, errRestoring
+	case err != nil:
+		return nil, fmt.Errorf("read directory epoch: %w", err)
+	}
+	if c.Full = !known || c.Epoch != seen.epoch; !c.Full {
+		r.since = seen.version
+	}
+	c.Version = r.since
+	return c, nil
+}
+
+// read fetches what changed since then. It calls alive with each row.
+func read(ctx context.Context, conn *pgx.Conn, seen past, credentials bool, alive func()) (*Change, error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return nil, fmt.Errorf("read directory: %w", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // read only
-	c := &Change{}
-	if err := tx.QueryRow(ctx, selectEpoch).Scan(&c.Epoch); err != nil {
-		return nil, fmt.Errorf("read directory epoch: %w", err)
+	r := &reader{tx: tx, alive: alive}
+	c, err := r.begin(ctx, seen)
+	if err != nil {
+		return nil, err
 	}
-	if c.Full = c.Epoch != epoch; c.Full {
-		since = 0
-	}
-	c.Version = since
 	var deleted []*Deleted
 	outbound := selectOutbound
 	if credentials {
 		outbound = selectOutboundAuth
 	}
 	load := []func() error{
-		func() (err error) { c.Domains, err = query[Domain](ctx, tx, selectDomains, since); return },
-		func() (err error) { c.Mailboxes, err = query[Mailbox](ctx, tx, selectMailboxes, since); return },
-		func() (err error) { c.Aliases, err = query[Alias](ctx, tx, selectAliases, since); return },
-		func() (err error) { c.Outbound, err = query[OutboundAccount](ctx, tx, outbound, since); return },
-		func() (err error) { c.Limits, err = query[SendLimit](ctx, tx, selectLimits, since); return },
-		func() (err error) { deleted, err = query[Deleted](ctx, tx, selectDeleted, since); return },
+		func() (err error) { c.Domains, err = query[Domain](ctx, r, selectDomains); return },
+		func() (err error) { c.Mailboxes, err = query[Mailbox](ctx, r, selectMailboxes); return },
+		func() (err error) { c.Aliases, err = query[Alias](ctx, r, selectAliases); return },
+		func() (err error) { c.Outbound, err = query[OutboundAccount](ctx, r, outbound); return },
+		func() (err error) { c.Limits, err = query[SendLimit](ctx, r, selectLimits); return },
+		func() (err error) { deleted, err = query[Deleted](ctx, r, selectDeleted); return },
 	}
 	if credentials {
 		load = append(load, func() (err error) {
-			c.Credentials, err = query[Credential](ctx, tx, selectCredentials, since)
+			c.Credentials, err = query[Credential](ctx, r, selectCredentials)
 			return
 		})
 	}

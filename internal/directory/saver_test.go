@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -17,7 +18,7 @@ import (
 // missing after a restart without PostgreSQL.
 func TestLinesHoldEverything(t *testing.T) {
 	t.Parallel()
-	c := &Change{Full: true, Epoch: "e", Version: 7}
+	c := &Change{Full: true, Epoch: "e", Mark: "m", Version: 7}
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		if f := v.Field(i); f.Kind() == reflect.Slice {
@@ -34,7 +35,7 @@ func TestLinesHoldEverything(t *testing.T) {
 		}
 	}
 	lines := c.lines()
-	if len(lines) < 3*(v.NumField()-4) {
+	if len(lines) < 3*(v.NumField()-5) {
 		t.Errorf("%d lines", len(lines))
 	}
 	if diff := cmp.Diff(c, join(lines), cmpopts.EquateComparable()); diff != "" {
@@ -146,12 +147,25 @@ func TestDamagedChange(t *testing.T) {
 	if err := os.WriteFile(w.s.path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := New()
-	if err := d.Load(w.s.path); err == nil || !strings.Contains(err.Error(), "after version 1") {
-		t.Errorf("%v", err)
+	var log bytes.Buffer
+	d := Open(w.s.path, slog.New(slog.NewTextHandler(&log, nil)))
+	if text := log.String(); !strings.Contains(text, "version=1 ") || !strings.Contains(text, "after version 1") || strings.Contains(text, "unusable;") {
+		t.Errorf("log: %s", text)
 	}
 	if len(d.Mailboxes(1)) != 2 || !d.Loaded() || d.Version() != 1 {
 		t.Errorf("%d mailboxes, version %d", len(d.Mailboxes(1)), d.Version())
+	}
+}
+
+func TestUnusableFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "directory.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	if d := Open(path, slog.New(slog.NewTextHandler(&log, nil))); d.Loaded() || !strings.Contains(log.String(), "unusable; all mail and logins wait") {
+		t.Errorf("loaded %v, log: %s", d.Loaded(), log.String())
 	}
 }
 
@@ -182,6 +196,9 @@ func TestSaveTrouble(t *testing.T) {
 		if err := w.s.finish(); err == nil || !w.s.unsaved() {
 			t.Fatal(err, w.s.unsaved())
 		}
+	}
+	if left, err := filepath.Glob(filepath.Join(away, ".directory-*")); err != nil || len(left) != 0 {
+		t.Errorf("temporary files left: %v, %v", left, err)
 	}
 	if err := os.Rename(away, filepath.Dir(w.s.path)); err != nil {
 		t.Fatal(err)

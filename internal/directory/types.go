@@ -67,9 +67,10 @@ type Mailbox struct {
 	DomainID   int64  `db:"domain_id" json:"domain_id"`
 	Address    string `db:"address" json:"address"` // canonical, see package address
 	Name       string `db:"name" json:"name"`
-	Covered    bool   `db:"covered" json:"covered"`         // matters in domains of scope "selected"
-	Enabled    bool   `db:"enabled" json:"enabled"`         // may log in
-	QuotaBytes int64  `db:"quota_bytes" json:"quota_bytes"` // 0: the portal's default
+	Covered    bool   `db:"covered" json:"covered"`           // matters in domains of scope "selected"
+	Enabled    bool   `db:"enabled" json:"enabled"`           // may log in
+	QuotaBytes int64  `db:"quota_bytes" json:"quota_bytes"`   // 0: the portal's default
+	Refused    bool   `db:"refused" json:"refused,omitempty"` // by the primary's last word it does not exist there
 	Version    int64  `db:"version" json:"version"`
 }
 
@@ -79,6 +80,7 @@ type Alias struct {
 	DomainID  int64  `db:"domain_id" json:"domain_id"`
 	Address   string `db:"address" json:"address"`
 	MailboxID int64  `db:"mailbox_id" json:"mailbox_id"`
+	Refused   bool   `db:"refused" json:"refused,omitempty"` // as of a Mailbox
 	Version   int64  `db:"version" json:"version"`
 }
 
@@ -99,4 +101,5 @@ type Recipient struct {
 	Mailbox    *Mailbox // nil: not registered
 	Covered    bool     // under continuity: archived, and (if registered) kept by the portal
 	Registered bool
+	Refused    bool // registered, but unknown to the primary when it was last asked
 }

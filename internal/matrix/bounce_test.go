@@ -109,16 +109,31 @@ func (w *world) refusesInSession(t *testing.T) {
 // strangersAtReentry: another user of this machine cannot reach the portal
 // past the archive.
 func (w *world) strangersAtReentry(t *testing.T) {
-	port := w.reentryPort(t)
-	talk := fmt.Sprintf(`exec 3<>/dev/tcp/127.0.0.1/%s && printf 'EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ana@healthy.test>\r\nQUIT\r\n' >&3 && cat <&3`, port)
-	for uid, want := range map[uint32]string{65534: "450 4.7.1", 0: "250 2.1.5"} {
-		cmd := exec.CommandContext(t.Context(), "/bin/bash", "-c", talk)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), want) {
-			t.Errorf("user %d: %v, want %s:\n%s", uid, err, want, out)
+	for _, port := range []string{w.reentryPort(t), w.fallbackPort(t)} {
+		talk := fmt.Sprintf(`exec 3<>/dev/tcp/127.0.0.1/%s && printf 'EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ana@healthy.test>\r\nQUIT\r\n' >&3 && cat <&3`, port)
+		for uid, want := range map[uint32]string{65534: "450 4.7.1", 0: "250 2.1.5"} {
+			cmd := exec.CommandContext(t.Context(), "/bin/bash", "-c", talk)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+			out, err := cmd.CombinedOutput()
+			if err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("port %s, user %d: %v, want %s:\n%s", port, uid, err, want, out)
+			}
 		}
 	}
+}
+
+// fallbackPort is where relay-auto's failed attempts go.
+func (w *world) fallbackPort(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "postconf", "-c", w.stack.Info.PostfixConfig, "-h", "-P", "relay-auto/unix/smtp_fallback_relay").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // reentryPort is the worker's way in, as its configuration says.

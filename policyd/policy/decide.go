@@ -47,6 +47,10 @@ func Decide(req Request, dir *directory.Directory, failing func(*directory.Domai
 	switch {
 	case req.Context == ContextReentry:
 		return atReentry(req, dir)
+	case req.Context == ContextReentryQuiet:
+		d := atReentry(req, dir)
+		d.Evidence = nil
+		return d
 	case !dir.Loaded():
 		return notLoaded
 	case req.State != "RCPT":
@@ -73,7 +77,7 @@ func forRecipient(r directory.Recipient, failing func(*directory.Domain) bool) D
 		return unknownUser // in an emergency the directory knows all who are covered
 	case !failing(r.Domain):
 		return askPrimary
-	case r.Domain.Mode == directory.Normal && r.Registered:
+	case r.Domain.Mode == directory.Normal && r.Registered && !r.Refused:
 		return dunno // the fallback keeps it in the portal, or the queue keeps it
 	}
 	return senderKeeps

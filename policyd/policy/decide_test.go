@@ -31,6 +31,9 @@ func selected(d *policytest.Domain) {
 
 func manual(d *policytest.Domain) { d.Activation = directory.Manual }
 
+// refused: the primary does not have ana and info, as it said when it worked.
+func refused(d *policytest.Domain) { d.Refused = []string{"ana", "info"} }
+
 func TestRecipientRules(t *testing.T) {
 	t.Parallel()
 	const verify, keep, unknown = "reject_unverified_recipient", "450 4.4.1 ", "550 5.1.1 User unknown"
@@ -59,11 +62,15 @@ func TestRecipientRules(t *testing.T) {
 		{"failing, registered, manual", []change{manual}, true, "ana@example.test", "DUNNO"},
 		{"failing, registered, not covered", []change{selected}, true, "sven@example.test", "DUNNO"},
 		{"failing, unregistered", nil, true, "dora@example.test", keep},
+		{"failing, refused before", []change{refused}, true, "ana@example.test", keep},
+		{"failing, alias refused before", []change{refused}, true, "info@example.test", keep},
+		{"failing, another was refused before", []change{refused}, true, "bruno@example.test", "DUNNO"},
 		{"failing, postmaster", nil, true, "postmaster@example.test", keep},
 		{"failing, not an address we can hold", nil, true, "a*b@example.test", keep},
 
 		{"emergency, registered", []change{emergency}, true, "ana@example.test", "DUNNO"},
 		{"emergency, quotes that belong to the name", []change{emergency}, true, `"ANA"@example.test`, unknown},
+		{"emergency, refused before", []change{emergency, refused}, true, "ana@example.test", "DUNNO"},
 		{"emergency, alias", []change{emergency}, true, "info@example.test", "DUNNO"},
 		{"emergency, manual, registered", []change{emergency, manual}, false, "ana@example.test", "DUNNO"},
 		{"emergency, unregistered", []change{emergency}, true, "dora@example.test", unknown},
@@ -157,6 +164,10 @@ func TestReentryRules(t *testing.T) {
 			if !matches(got.Action, tt.want) {
 				t.Errorf("%s, %s: got %q, want %q", mode, tt.name, got.Action, tt.want)
 			}
+			quiet := Decide(parse(t, policytest.NewRequest().Context("reentry_quiet").Recipient(tt.recipient)), dir, never)
+			if quiet.Action != got.Action || quiet.Evidence != nil {
+				t.Errorf("%s, %s, quietly: got %+v", mode, tt.name, quiet)
+			}
 			switch e := got.Evidence; {
 			case e == nil && tt.domain != "":
 				t.Errorf("%s, %s: no evidence", mode, tt.name)
@@ -170,7 +181,7 @@ func TestReentryRules(t *testing.T) {
 func TestNotLoaded(t *testing.T) {
 	t.Parallel()
 	for context, want := range map[string]string{"": "451 4.3.5 ", "recipient": "451 4.3.5 ", "relay": "451 4.3.5 ",
-		"submission": "451 4.3.5 ", "odd": "451 4.3.5 ", "reentry": "450 4.2.0 "} {
+		"submission": "451 4.3.5 ", "odd": "451 4.3.5 ", "reentry": "450 4.2.0 ", "reentry_quiet": "450 4.2.0 "} {
 		for _, recipient := range []string{"ana@example.test", "x@elsewhere.test", ""} {
 			got := Decide(parse(t, policytest.NewRequest().Context(context).Recipient(recipient)), directory.New(), never)
 			if !matches(got.Action, want) {
@@ -184,7 +195,7 @@ func TestOnlyRecipientsAreJudged(t *testing.T) {
 	t.Parallel()
 	dir := policytest.Directory(policytest.Example().With(emergency))
 	for _, state := range []string{"CONNECT", "EHLO", "MAIL", "VRFY", "ETRN", "DATA", "END-OF-MESSAGE"} {
-		for _, context := range []string{"", "relay", "submission", "reentry"} {
+		for _, context := range []string{"", "relay", "submission", "reentry", "reentry_quiet"} {
 			got := Decide(parse(t, policytest.NewRequest().Set("protocol_state", state).Context(context).Recipient("dora@example.test")), dir, never)
 			if got.Action != "DUNNO" || got.Evidence != nil {
 				t.Errorf("state %s, context %q: got %+v", state, context, got)

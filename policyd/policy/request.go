@@ -33,7 +33,9 @@ const (
 	ContextRecipient  = "recipient"  // public SMTP, each RCPT; also meant by ""
 	ContextRelay      = "relay"      // in smtpd_relay_restrictions: may this client relay?
 	ContextSubmission = "submission" // RCPT of a signed-in portal user
-	ContextReentry    = "reentry"    // RCPT of mail that just failed at its primary
+	ContextReentry    = "reentry"    // RCPT of mail that just failed at its primary (relay-auto)
+	// RCPT of what is to go to the portal and says nothing of a primary: address verification (probe-auto), what the worker sends.
+	ContextReentryQuiet = "reentry_quiet"
 )
 
 // Request holds the attributes that decide. All are as the SMTP client sent

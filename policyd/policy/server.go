@@ -38,8 +38,8 @@ func NewServer(s Sources, connections int, log *slog.Logger, m *session.Metrics)
 }
 
 func (p *responder) answer(req Request) session.Answer {
-	if req.Context == ContextReentry && !p.gate.admits(req, p.log) {
-		return session.Answer{Bytes: []byte("action=" + stranger.Action + "\n\n"), Question: ContextReentry, Label: stranger.Label}
+	if (req.Context == ContextReentry || req.Context == ContextReentryQuiet) && !p.gate.admits(req, p.log) {
+		return session.Answer{Bytes: []byte("action=" + stranger.Action + "\n\n"), Question: req.Context, Label: stranger.Label}
 	}
 	now := time.Now()
 	d := Decide(req, p.dir, func(dom *directory.Domain) bool { return p.fails.failing(dom, now) })
@@ -71,7 +71,7 @@ func question(context string) string {
 	switch context {
 	case "":
 		return ContextRecipient
-	case ContextRecipient, ContextRelay, ContextSubmission, ContextReentry:
+	case ContextRecipient, ContextRelay, ContextSubmission, ContextReentry, ContextReentryQuiet:
 		return context
 	}
 	return "other"

@@ -28,6 +28,7 @@ type Domain struct {
 	directory.Domain
 	Covered   []string          // local parts of covered mailboxes
 	Uncovered []string          // local parts of registered mailboxes that are not covered
+	Refused   []string          // of these or Aliases: those that the primary does not have
 	Aliases   map[string]string // local part to the local part of a covered mailbox
 	Accounts  []string          // logins of the customer's servers
 	Limits    directory.SendLimit
@@ -60,7 +61,12 @@ func Directory(domains ...Domain) *directory.Directory {
 // Load replaces what is in dir, as a full read of PostgreSQL would. Domains
 // have the ids 1, 2, ...
 func Load(dir *directory.Directory, domains ...Domain) {
-	c := &directory.Change{Full: true, Epoch: "test", Version: dir.Version() + 1}
+	dir.Apply(Change(dir.Version()+1, domains...))
+}
+
+// Change is what a full read of PostgreSQL would bring.
+func Change(version int64, domains ...Domain) *directory.Change {
+	c := &directory.Change{Full: true, Epoch: "test", Version: version}
 	for i, d := range domains {
 		dom := d.Domain
 		dom.ID = int64(i + 1)
@@ -69,7 +75,7 @@ func Load(dir *directory.Directory, domains ...Domain) {
 		for j, local := range slices.Concat(d.Covered, d.Uncovered) {
 			ids[local] = dom.ID<<32 + int64(j)
 			c.Mailboxes = append(c.Mailboxes, &directory.Mailbox{ID: ids[local], DomainID: dom.ID,
-				Address: local + "@" + dom.Name, Covered: j < len(d.Covered), Enabled: true})
+				Address: local + "@" + dom.Name, Covered: j < len(d.Covered), Enabled: true, Refused: slices.Contains(d.Refused, local)})
 		}
 		for j, name := range d.Accounts {
 			c.Outbound = append(c.Outbound, &directory.OutboundAccount{ID: dom.ID<<32 + int64(j), Name: name, DomainIDs: []int64{dom.ID}, Enabled: true})
@@ -81,10 +87,10 @@ func Load(dir *directory.Directory, domains ...Domain) {
 		}
 		for j, local := range slices.Sorted(maps.Keys(d.Aliases)) {
 			c.Aliases = append(c.Aliases, &directory.Alias{ID: dom.ID<<32 + int64(j), DomainID: dom.ID,
-				Address: local + "@" + dom.Name, MailboxID: ids[d.Aliases[local]]})
+				Address: local + "@" + dom.Name, MailboxID: ids[d.Aliases[local]], Refused: slices.Contains(d.Refused, local)})
 		}
 	}
-	dir.Apply(c)
+	return c
 }
 
 // Request is a policy request as Postfix 3.7 sends it.

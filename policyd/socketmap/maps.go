@@ -116,7 +116,7 @@ func (m *Maps) relayDomain(key string) reply {
 // exists. It is always the primary. For an address that the portal could keep,
 // a primary that gives no verdict falls back to re-entry, which vouches for
 // it: its mail is taken at once, whatever state the primary is in. Any other
-// address must never reach the fallback, or everybody would exist: without a
+// address, and one that the primary refused when the worker last asked, must never reach the fallback, or everybody would exist: without a
 // verdict Postfix answers 450 and the sender keeps the mail, so that it can
 // never bounce later.
 func (m *Maps) probe(key string) reply {
@@ -124,7 +124,7 @@ func (m *Maps) probe(key string) reply {
 	switch {
 	case r.Domain == nil:
 		return notFound
-	case r.Covered && r.Registered:
+	case r.Covered && r.Registered && !r.Refused:
 		return toPrimary("probe-auto:", r.Domain, "auto")
 	}
 	return toPrimary("probe:", r.Domain, "ok")

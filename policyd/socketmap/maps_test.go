@@ -99,6 +99,7 @@ func TestOtherMaps(t *testing.T) {
 		d.Name, d.Covered, d.Aliases = "xn--exmple-cua.test", []string{"usér", `"a, ana@example.test ,b"`}, nil
 	}), policytest.Example().With(func(d *policytest.Domain) {
 		d.Name, d.Accounts = "accounts.test", []string{"relay-1", "relay-2"}
+		d.Covered, d.Aliases, d.Refused = []string{"ana", "refused", "known"}, map[string]string{"alias": "known"}, []string{"refused", "alias"}
 	}))
 	const probe = "OK probe:[192.0.2.1]:25,[192.0.2.2]:2525"
 	tests := []struct{ name, key, want string }{
@@ -113,6 +114,9 @@ func TestOtherMaps(t *testing.T) {
 
 		{"probe", "ana@example.test", strings.Replace(probe, "probe:", "probe-auto:", 1)}, // also in an emergency
 		{"probe", "dora@example.test", probe},
+		{"probe", "refused@accounts.test", probe}, // by the primary's last word: nobody vouches for it
+		{"probe", "alias@accounts.test", probe},
+		{"probe", "known@accounts.test", strings.Replace(probe, "probe:", "probe-auto:", 1)},
 		{"probe", "a*b@example.test", probe},
 		{"probe", "x@elsewhere.test", "NOTFOUND "},
 		{"probe", "*", "NOTFOUND "},

@@ -25,8 +25,7 @@ import (
 )
 
 const (
-	scanMessages = 20_000           // in one pass
-	indexLag     = 10 * time.Minute // messages come into the index no later than this, as a rule
+	scanMessages = 100_000          // in one pass
 	dueDomains   = 200              // in one pass
 	atOnce       = 4                // primaries asked at once
 	passTime     = 10 * time.Minute // of one pass
@@ -94,7 +93,7 @@ func (w *Recipients) Pass(ctx context.Context) error {
 // The gateway took the messages, so the primary took their recipients, or
 // takes everybody: it is asked before anything is made of it.
 func (w *Recipients) scan(ctx context.Context) error {
-	seen, upto, err := w.Store.ScanRecipients(ctx, time.Now(), indexLag, scanMessages)
+	seen, read, err := w.Store.ScanRecipients(ctx, scanMessages)
 	if err != nil {
 		return err
 	}
@@ -105,7 +104,9 @@ func (w *Recipients) scan(ctx context.Context) error {
 			continue
 		}
 		if r := w.Directory.Recipient(a); r.Domain != nil && !r.Registered {
-			last[a.String()] = x.Received
+			if key := a.String(); x.Received.After(last[key]) {
+				last[key] = x.Received
+			}
 		}
 	}
 	if len(last) > 0 {
@@ -117,7 +118,7 @@ func (w *Recipients) scan(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.Store.ScannedTo(ctx, upto)
+	return w.Store.ScannedTo(ctx, read)
 }
 
 // healthy finds a domain that may be asked now, nil if not.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"understudy/internal/address"
 	"understudy/internal/directory"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
@@ -145,8 +146,14 @@ func (w *world) synced() {
 
 func (w *world) message(direction string, to ...string) {
 	w.t.Helper()
+	w.indexed(time.Minute, direction, to...)
+}
+
+// indexed is a message that comes into the index after this time.
+func (w *world) indexed(late time.Duration, direction string, to ...string) {
+	w.t.Helper()
 	w.n++
-	m := store.IndexedMessage{ID: uuid.Must(uuid.NewV7()), Received: time.Now().Add(-time.Minute), Direction: direction, Recipients: to,
+	m := store.IndexedMessage{ID: uuid.Must(uuid.NewV7()), Received: time.Now().Add(-late), Direction: direction, Recipients: to,
 		Mailboxes: []string{"ana@" + domain}, Segment: "s", Offset: w.n, Length: 1}
 	if err := w.Store.IndexBatch(w.t.Context(), store.IndexBatch{Segment: "s", From: w.n - 1, To: w.n, Messages: []store.IndexedMessage{m}}); err != nil {
 		w.t.Fatal(err)
@@ -231,7 +238,7 @@ func TestOffers(t *testing.T) {
 		t.Errorf("accepted %v, %v", got, err)
 	}
 	w.synced()
-	w.pass() // reads the same messages again
+	w.pass()
 	w.offers()
 	if got := w.mailboxes(); !slices.Contains(got, "dora@example.test") || len(got) != 3 {
 		t.Errorf("mailboxes %v", got)
@@ -244,6 +251,25 @@ func TestOffers(t *testing.T) {
 	w.primary.set(func() { w.primary.has = []string{"ana"} })
 	w.pass()
 	w.offers()
+}
+
+// TestLateIndex: however late mail comes into the index, and in whatever
+// order, its recipients are offered, once.
+func TestLateIndex(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "ana", "bruno", "info", "dora", "emil", "fritz", "gerd")
+	w.message("inbound", "dora@example.test")
+	w.pass()
+	w.indexed(11*time.Minute, "inbound", "emil@example.test") // after what was read
+	w.indexed(30*time.Hour, "inbound", "fritz@example.test")
+	w.pass()
+	w.offers("dora@example.test", "emil@example.test", "fritz@example.test")
+	w.exec(`DELETE FROM recipient_offer`)
+	w.pass()
+	w.offers() // nothing is read again
+	w.indexed(70*24*time.Hour, "inbound", "gerd@example.test")
+	w.pass()
+	w.offers("gerd@example.test")
 }
 
 func TestLearnSettings(t *testing.T) {
@@ -260,6 +286,7 @@ func TestLearnSettings(t *testing.T) {
 	w.pass()
 	w.offers()
 	set(store.LearnAdd)
+	w.message("inbound", "dora@example.test")
 	w.pass()
 	if got := w.mailboxes(); !slices.Contains(got, "dora@example.test") {
 		t.Errorf("mailboxes %v", got)
@@ -293,6 +320,49 @@ func TestRefusedForWeeks(t *testing.T) {
 	w.primary.set(func() { w.primary.later, w.primary.has = false, append(w.primary.has, "bruno") })
 	w.soon()
 	w.refused()
+}
+
+// TestRefusedIsKnown: the mail services know at once what the primary said of
+// a mailbox or an alias, so that nobody vouches for it; another answer, or a
+// primary that takes everybody, takes that back. What changes nothing wakes
+// nobody.
+func TestRefusedIsKnown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "ana")
+	known := func(want ...string) {
+		t.Helper()
+		w.synced()
+		var got []string
+		for _, local := range []string{"ana", "bruno", "info"} {
+			a, err := address.Parse(local + "@" + domain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.Directory.Recipient(a).Refused {
+				got = append(got, local)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	known()
+	w.soon()
+	known("bruno", "info")
+	version := w.Directory.Version()
+	w.soon()
+	w.primary.set(func() { w.primary.later = true })
+	w.soon()
+	known("bruno", "info")
+	if v := w.Directory.Version(); v != version {
+		t.Errorf("%d changes without one", v-version)
+	}
+	w.primary.set(func() { w.primary.later, w.primary.has = false, []string{"ana", "info"} })
+	w.soon()
+	known("bruno")
+	w.primary.set(func() { w.primary.has = []string{"*"} })
+	w.soon()
+	known()
 }
 
 func TestCatchAll(t *testing.T) {
