@@ -131,6 +131,7 @@ type Client struct {
 	http *http.Client
 	boot string
 	next uint64
+	gap  bool
 }
 
 // NewClient returns a client of the control socket at path.
@@ -161,6 +162,12 @@ func (c *Client) Poll(ctx context.Context) ([]Event, error) {
 	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil {
 		return nil, fmt.Errorf("ask policyd for evidence: %w", err)
 	}
+	c.gap = c.boot != "" && c.boot != p.Boot || c.boot == p.Boot && len(p.Events) > 0 && p.Events[0].Seq > c.next+1
 	c.boot, c.next = p.Boot, p.Next
 	return p.Events, nil
 }
+
+// Gap reports whether there were events between the last two polls that
+// nobody can tell any more: policyd started anew, or more came than the ring
+// holds.
+func (c *Client) Gap() bool { return c.gap }

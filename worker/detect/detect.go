@@ -24,54 +24,6 @@ import (
 	"understudy/internal/directory"
 )
 
-// Class is what one look at a primary came to.
-type Class string
-
-// The classes, kept apart.
-const (
-	Healthy          Class = "healthy"
-	Unreachable      Class = "unreachable"       // no address, refused, no route, connection lost
-	Timeout          Class = "timeout"           // no connection or no answer in time
-	TLS              Class = "tls"               // STARTTLS accepted, handshake broken
-	ServerTempfail   Class = "server-tempfail"   // 4xx at banner, EHLO or MAIL
-	ServerReject     Class = "server-reject"     // 5xx at banner, EHLO or MAIL
-	RecipientDefer   Class = "recipient-defer"   // 4xx for a recipient: greylisting, a full mailbox
-	RecipientRefused Class = "recipient-refused" // 5xx for recipients
-	Fallback         Class = "fallback"          // a delivery failed and its message fell back
-)
-
-// Down reports whether the class says that the whole server fails.
-func (c Class) Down() bool {
-	switch c {
-	case Unreachable, Timeout, TLS, ServerTempfail, ServerReject:
-		return true
-	}
-	return false
-}
-
-// Host is what a probe found of one primary.
-type Host struct {
-	Host   string `json:"host"`
-	Class  Class  `json:"class"`
-	Detail string `json:"detail,omitempty"` // printable, for people
-	// Recipients is how many the probe named; 0: it ended before.
-	Recipients int `json:"recipients,omitempty"`
-}
-
-// Evidence is what was seen since the last step.
-type Evidence struct {
-	Hosts []Host // one probe of every primary; none: no probe
-	// Deliveries counts what real deliveries met, by class.
-	Deliveries map[Class]int
-	Said       string // by the server to the newest of them, printable
-	// Accepted counts the recipients for whom mail was taken since
-	// State.StormSince; 0 is not known.
-	Accepted int
-	// Waiting counts those whose mail waits in the queue because it was
-	// refused, and the refusal softened; 0 is also not known.
-	Waiting int
-}
-
 // Settings of a domain.
 type Settings struct {
 	Activation   directory.Activation
@@ -87,6 +39,9 @@ type State struct {
 	Mode   directory.Mode // in force
 	Manual bool           // by a person
 	Since  time.Time      // of Mode
+	// Version of the directory that says so. Times do not tell what is newer:
+	// the server's clock may be set back.
+	Version int64
 
 	// WouldBe is the mode that a domain of activation "observe" would have.
 	WouldBe      directory.Mode
@@ -142,6 +97,10 @@ const fallbackFresh = 30 * time.Second
 // Next takes in evidence and says what follows from it.
 func Next(s State, e Evidence, set Settings, now time.Time) (State, []Action) {
 	s = s.absorb(e, now)
+	raging := s.raging(set, &e, now)
+	if raging { // nearly all mail fails: not healthy, whatever probes say
+		s.Rounds, s.HealthyAt = 0, time.Time{}
+	}
 	mode, manual, since := s.Mode, s.Manual, s.Since
 	if set.Activation == directory.Observe && !(manual && mode == directory.Emergency) {
 		mode, manual, since = s.WouldBe, manual && s.WouldBe == mode, s.WouldBeSince
@@ -152,7 +111,7 @@ func Next(s State, e Evidence, set Settings, now time.Time) (State, []Action) {
 	case mode == directory.Normal && s.held(manual, since, set, now):
 	case mode == directory.Normal && s.Failures >= set.Failures:
 		return s, []Action{s.emergency(set, now)}
-	case mode == directory.Normal && s.raging(set, &e, now):
+	case mode == directory.Normal && raging:
 		return s, []Action{s.emergencyByStorm(set, &e, now)}
 	case mode == directory.Emergency && s.recovered(set, since, now):
 		return s, []Action{s.recovery(set, now)}
@@ -168,12 +127,17 @@ func (s State) absorb(e Evidence, now time.Time) State {
 			s.PickyAt = now
 		}
 	}
-	failed := e.Deliveries[Fallback] + e.trouble()
+	// A fallback is of this domain, and a break in its health. A refusal names
+	// only a host, and may be of a neighbour's one message: it takes a storm.
+	own := e.Deliveries[Fallback]
+	failed := own + e.trouble()
 	if failed > 0 {
 		s.Fallbacks += failed
 		s.FallbackAt = now
-		s.Rounds, s.HealthyAt = 0, time.Time{} // a delivery has just failed: not healthy without a break
 		s.Failing = s.Failing || s.Failures > 0
+	}
+	if own > 0 {
+		s.Rounds, s.HealthyAt = 0, time.Time{}
 	}
 	if len(e.Hosts) == 0 {
 		return s
@@ -195,10 +159,12 @@ func (s State) absorb(e Evidence, now time.Time) State {
 	}
 	// One primary that answers is enough: Postfix tries them in order.
 	s.Failures, s.FirstAt, s.Failing, s.Answered = 0, time.Time{}, false, true
-	if failed > 0 {
+	if failed == 0 {
+		s.Fallbacks = 0
+	}
+	if own > 0 {
 		return s
 	}
-	s.Fallbacks = 0
 	if s.Rounds == 0 {
 		s.HealthyAt = now
 	}

@@ -49,6 +49,16 @@ func TestKindsOfFailure(t *testing.T) {
 		{"one mailbox over quota", time.Second, func(i int) Evidence { return met(well, RecipientRefused, 1, 10*i+10) }, 0, ""},
 		{"554 to everybody", time.Second, func(i int) Evidence { return met(well, ServerReject, 1, i+1) }, 6 * time.Second, "6 of 6 deliveries in 5.0 s were refused for everybody; the server said: 554 Transaction failed; probe of mx1:25: healthy"},
 		{"554 to half", time.Second, func(i int) Evidence { return met(well, ServerReject, 1, 2*i+2) }, 0, ""},
+		{"554 to mail that nobody counts", time.Second, func(i int) Evidence {
+			e := met(well, ServerReject, 1, i+1)
+			e.Strangers = true
+			return e
+		}, 0, ""},
+		{"554 to everybody who is counted", time.Second, func(i int) Evidence {
+			e := met(well, ServerReject, 5, i+1)
+			e.Strangers, e.Waiting = true, i+1
+			return e
+		}, 6 * time.Second, "6 of 6 deliveries"},
 		{"554, and nobody knows to how many", time.Second, func(int) Evidence { return met(well, ServerReject, 1, 0) }, 0, ""},
 		{"554 to everybody, slowly: they wait", 3 * time.Minute, func(i int) Evidence {
 			e := met(well, ServerReject, i+1, i+1)
@@ -127,6 +137,42 @@ func TestStormReturn(t *testing.T) {
 	}
 }
 
+// TestNeighbours: a refusal names only a host. Those of a neighbour's single
+// messages do not keep a healthy domain in its emergency; a storm of them does.
+func TestNeighbours(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		refused, accepted int // each minute
+		class             Class
+		strangers         bool
+		want              string
+	}{
+		"spam of a neighbour":       {1, 20, ServerReject, false, "EN"},
+		"too many connections":      {1, 20, ServerTempfail, false, "EN"},
+		"nobody knows of how many":  {9, 0, ServerReject, false, "EN"},
+		"mail that nobody counts":   {9, 9, ServerReject, true, "EN"},
+		"nearly all of it":          {9, 9, ServerReject, false, "E"},
+		"a message of its own fell": {1, 20, Fallback, false, "E"},
+	} {
+		w := newWorld(directory.Automatic)
+		w.set.Storm = 6
+		for range 3 {
+			w.step(10*time.Second, round(Unreachable))
+		}
+		for i := range 60 {
+			e := round(Healthy)
+			if i%6 == 0 {
+				e.Deliveries = map[Class]int{c.class: c.refused}
+			}
+			e.Accepted, e.Strangers = c.accepted, c.strangers
+			w.step(10*time.Second, e)
+		}
+		if w.changes() != c.want {
+			t.Errorf("%s: %q, want %q", name, w.changes(), c.want)
+		}
+	}
+}
+
 func TestVantage(t *testing.T) {
 	t.Parallel()
 	set := VantageSettings{Share: .5, MinDomains: 3, SecondLook: 30 * time.Second}
@@ -148,6 +194,9 @@ func TestVantage(t *testing.T) {
 		"a blink":                  {{0, mass, SecondLook}, {time.Second, none, Settling}, {time.Minute, none, Clear}},
 		"and again while settling": {{0, mass, SecondLook}, {time.Second, none, Settling}, {time.Second, mass, SecondLook}},
 	} {
+		if never := (Vantage{}).Next(mass, VantageSettings{Share: .5, SecondLook: set.SecondLook}, epoch); never.View != Clear {
+			t.Errorf("min_domains 0: %s, although our own network is never suspected", never.View)
+		}
 		v, now := Vantage{}, epoch
 		for i, l := range looks {
 			now = now.Add(l.after)

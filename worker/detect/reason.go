@@ -16,7 +16,7 @@ var words = map[Class]string{
 
 // emergencyByStorm is for a server whose probes may all be well.
 func (s State) emergencyByStorm(set Settings, e *Evidence, now time.Time) Action {
-	took, refused, accepted := now.Sub(s.Storm.Since), max(s.Storm.Refused, e.Waiting), e.Accepted
+	took, refused, accepted := now.Sub(s.Storm.Since), s.Storm.refused(e), e.Accepted
 	n := refused + s.Storm.FellBack
 	reason := fmt.Sprintf("%d of %d deliveries in %s were refused for everybody", n, max(n, accepted), spell(took))
 	if s.Storm.FellBack > 0 {

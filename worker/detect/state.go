@@ -20,7 +20,7 @@ type Change struct {
 // says, and the flaps that its newest changes (newest first) tell of. Probes
 // start from nothing.
 func Resume(d *directory.Domain, newestFirst []Change, set Settings) State {
-	s := State{Mode: d.Mode, Manual: d.Mode == directory.Emergency && d.ModeManual, Since: d.ModeSince,
+	s := State{Mode: d.Mode, Manual: d.Mode == directory.Emergency && d.ModeManual, Since: d.ModeSince, Version: d.Version,
 		WouldBe: d.Mode, WouldBeSince: d.ModeSince, Failing: d.PrimaryFailing}
 	for _, c := range slices.Backward(newestFirst) {
 		if c.Observed {
@@ -58,13 +58,16 @@ func (s State) Switched(to directory.Mode, manual bool, at time.Time, set Settin
 // than what was carried out already. A change that the detector did not make
 // is a person's.
 func (s State) Follow(d *directory.Domain, set Settings) State {
+	if d.Version < s.Version {
+		return s
+	}
 	switch {
-	case d.ModeSince.Before(s.Since):
-	case d.Mode != s.Mode || d.ModeSince.After(s.Since):
-		return s.Switched(d.Mode, true, d.ModeSince, set)
+	case d.Mode != s.Mode || !d.ModeSince.Equal(s.Since):
+		s = s.Switched(d.Mode, true, d.ModeSince, set)
 	case d.Mode == directory.Emergency:
 		s.Manual = d.ModeManual // a person may take an emergency over
 	}
+	s.Version = d.Version
 	return s
 }
 

@@ -82,11 +82,19 @@ func (s State) raging(set Settings, e *Evidence, now time.Time) bool {
 	if need <= 0 || x.Since.IsZero() || e.Accepted < need {
 		return false
 	}
-	n := max(x.Refused, e.Waiting)
+	n := x.refused(e)
 	if picky := !s.PickyAt.IsZero() && now.Sub(s.PickyAt) < pickyFor; x.Asked && !picky && now.Sub(x.Since) >= stormShort {
 		n += x.FellBack
 	}
 	return n >= need && float64(n) >= stormShare*float64(e.Accepted)
+}
+
+// refused is how many refusals are of mail that Evidence.Accepted counts.
+func (s *Storm) refused(e *Evidence) int {
+	if e.Strangers {
+		return e.Waiting
+	}
+	return max(s.Refused, e.Waiting)
 }
 
 // stormNeed is how many deliveries make a storm; 0 is none ever do.

@@ -38,7 +38,7 @@ const (
 // VantageSettings are the worker's.
 type VantageSettings struct {
 	Share      float64       // of all sets of primaries
-	MinDomains int           // and at least so many
+	MinDomains int           // and at least so many; 0: never suspect our own network
 	SecondLook time.Duration // from the first look to the second
 }
 
@@ -55,7 +55,7 @@ func (v Vantage) Allows() bool { return v.View == Clear || v.View == Confirmed |
 
 // Mass reports that most primaries fail.
 func (o Outlook) Mass(set VantageSettings) bool {
-	return o.Failing >= set.MinDomains && float64(o.Failing) >= set.Share*float64(o.Watched)
+	return set.MinDomains > 0 && o.Failing >= set.MinDomains && float64(o.Failing) >= set.Share*float64(o.Watched)
 }
 
 // WantsWitness reports whether Next needs to know what the witnesses say.

@@ -3,9 +3,13 @@
 // connection of its own.
 //
 // The lock lives as long as the connection. When that is lost, or PostgreSQL
-// goes away, this worker stops being the leader at once and tries again; the
-// server frees the lock of a vanished worker by TCP keepalive, later than the
-// worker itself notices, so that there are never two.
+// goes away, this worker stops being the leader at once and tries again. A
+// worker that vanished keeps the lock until the server's TCP keepalive finds
+// out, which is later than the worker itself notices: on one server there are
+// never two leaders. After a failover to another server the lock is free at
+// once, while the old leader may notice the silence of its connection only
+// after 5 s, and lead until then. So whatever a leader writes must bear two:
+// a switch of a mode is one transaction that looks at the present mode first.
 package leader
 
 import (
@@ -13,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,12 +41,7 @@ type Elector struct {
 	Config *pgx.ConnConfig
 	Log    *slog.Logger
 	Gauge  prometheus.Gauge // 1 while leading; may be nil
-
-	leading atomic.Bool
 }
-
-// Leading reports whether this worker is the leader now.
-func (e *Elector) Leading() bool { return e.leading.Load() }
 
 // Run calls lead whenever this worker becomes the leader, with a context that
 // ends when it no longer is; lead must then return soon. Run returns when ctx
@@ -153,7 +151,6 @@ func watch(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func (e *Elector) set(leading bool) {
-	e.leading.Store(leading)
 	if e.Gauge == nil {
 		return
 	}

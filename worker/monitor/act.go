@@ -7,10 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/riverqueue/river"
-
 	"understudy/internal/directory"
-	"understudy/internal/job"
 	"understudy/internal/store"
 	"understudy/worker/detect"
 )
@@ -36,9 +33,8 @@ type savedHealth struct {
 func (w *watcher) step(ctx context.Context, hosts []detect.Host) {
 	e := detect.Evidence{Hosts: hosts}
 	w.mu.Lock()
-	portal := w.portal
 	e.Deliveries, e.Said = w.results, w.said
-	w.results, w.said, w.portal = map[detect.Class]int{}, "", false
+	w.results, w.said = map[detect.Class]int{}, ""
 	w.mu.Unlock()
 	d, ok := w.Directory.Domain(w.name)
 	if !ok {
@@ -52,7 +48,7 @@ func (w *watcher) step(ctx context.Context, hosts []detect.Host) {
 	w.note(d, hosts, now)
 	if since, ok := w.state.StormSince(set, now); ok {
 		e.Waiting = w.waiting(ctx)
-		e.Accepted = w.accepted(ctx, since, e.Waiting)
+		e.Accepted, e.Strangers = w.accepted(ctx, since, e.Waiting)
 	}
 	var actions []detect.Action
 	w.state, actions = detect.Next(w.state, e, set, now)
@@ -66,9 +62,6 @@ func (w *watcher) step(ctx context.Context, hosts []detect.Host) {
 		})
 	}
 	w.saveHealth(ctx, hosts, now)
-	if portal && w.state.Mode == directory.Normal {
-		w.drain(ctx, now)
-	}
 }
 
 // note keeps what the lookout asks for.
@@ -95,8 +88,9 @@ func (w *watcher) waiting(ctx context.Context) int {
 // accepted counts the mail that a storm is to be measured by: of all domains
 // on the same hosts when these refused it, since results name only a host,
 // unless the queue says it better. A domain without mail of its own learns
-// nothing from its neighbours.
-func (w *watcher) accepted(ctx context.Context, since time.Time, waiting int) (n int) {
+// nothing from its neighbours, and mail that goes to the portal says nothing
+// of a host. Strangers is that of detect.Evidence.
+func (w *watcher) accepted(ctx context.Context, since time.Time, waiting int) (n int, strangers bool) {
 	since = since.Add(-acceptedBefore)
 	count := func(domains ...string) bool {
 		return w.write(ctx, "count accepted messages", func(ctx context.Context) (err error) {
@@ -104,13 +98,17 @@ func (w *watcher) accepted(ctx context.Context, since time.Time, waiting int) (n
 			return err
 		})
 	}
-	if !count(w.name) || n == 0 {
-		return 0
+	if !count(w.name) || n == 0 || w.state.Storm.Refused == 0 {
+		return n, false
 	}
-	if near := w.neighbours(); w.state.Storm.Refused > waiting && len(near) > 1 && !count(near...) {
-		return 0
+	near, strangers := w.neighbours()
+	if strangers || w.state.Storm.Refused <= waiting || slices.Equal(near, []string{w.name}) {
+		return n, strangers
 	}
-	return n
+	if !count(near...) {
+		return 0, false
+	}
+	return n, false
 }
 
 // act carries out one action. Only then the state takes it over; else the
@@ -146,6 +144,7 @@ func (w *watcher) act(ctx context.Context, a detect.Action, set detect.Settings)
 		return
 	}
 	w.state = w.state.Switched(a.To, false, change.At, set)
+	w.state.Version = change.Version
 	w.Metrics.switches.WithLabelValues(string(a.To), actor).Inc()
 	w.Log.Info("mode switched", "domain", w.name, "mode", a.To, "reason", a.Reason)
 }
@@ -162,20 +161,6 @@ func (w *watcher) saveHealth(ctx context.Context, hosts []detect.Host, now time.
 	}
 	if w.write(ctx, "save health", func(ctx context.Context) error { return w.Store.SaveHealth(ctx, w.name, rows) }) {
 		w.saved = savedHealth{hosts, now}
-	}
-}
-
-// drain asks for the drain of messages that fell back in normal mode: they
-// are in the portal although their user looks at the primary.
-func (w *watcher) drain(ctx context.Context, now time.Time) {
-	if now.Before(w.drainAt) {
-		return // one is waiting that will see this message too
-	}
-	at := now.Add(w.DrainDelay)
-	if w.write(ctx, "ask for drain", func(ctx context.Context) error {
-		return w.Store.Enqueue(ctx, job.Drain{Domain: w.name}, &river.InsertOpts{ScheduledAt: at})
-	}) {
-		w.drainAt = at
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 const (
 	hostsFor    = 10 * time.Minute // from one look at the MX records to the next
 	hostTimeout = 5 * time.Second
+
+	maxNeighbours = 1000 // domains on one host that are counted together
 )
 
 // learnHosts registers under which host names Postfix speaks of a domain's
@@ -68,17 +70,34 @@ func (w *watcher) forgetHosts() {
 	w.hosts = nil
 }
 
-// neighbours are the domains on the same hosts, this one among them.
-func (w *watcher) neighbours() []string {
+// neighbours are the domains on the same hosts whose mail goes there now, this
+// one among them. Strangers tells that the hosts get mail that the index does
+// not have: of mailboxes that are not covered, or of too many domains to ask.
+func (w *watcher) neighbours() (names []string, strangers bool) {
 	w.term.mu.Lock()
-	defer w.term.mu.Unlock()
-	names := []string{w.name}
+	near := map[string]bool{w.name: true}
 	for _, host := range w.hosts {
 		for other := range w.byHost[host] {
-			if !slices.Contains(names, other.name) && len(names) < 1000 {
-				names = append(names, other.name)
+			if near[other.name] = true; len(near) > maxNeighbours {
+				break
 			}
 		}
 	}
-	return names
+	w.term.mu.Unlock()
+	if len(near) > maxNeighbours {
+		return nil, true
+	}
+	for name := range near {
+		d, ok := w.Directory.Domain(name)
+		if !ok {
+			continue
+		}
+		if d.Scope == directory.ScopeSelected {
+			return nil, true
+		}
+		if d.Mode == directory.Normal {
+			names = append(names, name)
+		}
+	}
+	return names, false
 }

@@ -14,8 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/riverqueue/river"
-
 	"understudy/internal/directory"
 	"understudy/internal/evidence"
 	"understudy/internal/store"
@@ -23,7 +21,7 @@ import (
 )
 
 const (
-	maxProbes    = 64 // at once, of all domains
+	maxProbes    = 256 // at once, of all domains; a silent server keeps one for 20 s
 	storeTimeout = 5 * time.Second
 	retryPoll    = time.Second
 	oldEvidence  = 30 * time.Second // events that old say nothing about now
@@ -36,7 +34,6 @@ type Store interface {
 	Timeline(ctx context.Context, domain string, limit int) ([]store.ModeChange, error)
 	SaveHealth(ctx context.Context, domain string, hosts []store.HostHealth) error
 	SetPrimaryFailing(ctx context.Context, domain string, failing bool) error
-	Enqueue(ctx context.Context, args river.JobArgs, opts *river.InsertOpts) error
 	AcceptedSince(ctx context.Context, domains []string, since time.Time) (int, error)
 	SaveVantage(ctx context.Context, v store.Vantage) error
 }
@@ -71,7 +68,6 @@ type Monitor struct {
 	Queue        Waiting       // may be nil
 	Interval     time.Duration // between probes while all is well
 	FastInterval time.Duration // and while something is not
-	DrainDelay   time.Duration // from a fallback in normal mode to the drain of its message
 	Log          *slog.Logger
 	Metrics      *Metrics
 }

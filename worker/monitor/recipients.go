@@ -2,7 +2,9 @@ package monitor
 
 import (
 	"math/rand/v2"
+	"strings"
 	"time"
+	"unicode"
 
 	"understudy/internal/address"
 	"understudy/internal/directory"
@@ -29,8 +31,10 @@ func (w *watcher) wanted(d *directory.Domain) []string {
 			w.sampledAt, w.sample = time.Now(), nil
 			boxes := w.Directory.Mailboxes(d.ID)
 			rand.Shuffle(len(boxes), func(i, j int) { boxes[i], boxes[j] = boxes[j], boxes[i] })
-			for _, m := range boxes[:min(len(boxes), recipientsKept)] {
-				w.sample.add(m.Address)
+			for _, m := range boxes {
+				if w.sample.add(m.Address); len(w.sample) == recipientsKept {
+					break
+				}
 			}
 		}
 		out = append(out, w.sample.some()...)
@@ -51,7 +55,12 @@ func (t *term) registered(s string) (string, bool) {
 // recent holds the newest different addresses.
 type recent []string
 
+// add takes an address that a plain MAIL may be followed by: others need
+// SMTPUTF8 (RFC 6531 section 3.4), and their refusal would tell nothing.
 func (r *recent) add(s string) {
+	if !isASCII(s) {
+		return
+	}
 	for i, have := range *r {
 		if have == s {
 			*r = append((*r)[:i], (*r)[i+1:]...)
@@ -70,4 +79,8 @@ func (r recent) some() []string {
 		out = append(out, r[i])
 	}
 	return out
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }

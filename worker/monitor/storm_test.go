@@ -99,6 +99,11 @@ func TestOwnNetwork(t *testing.T) {
 		p.start()
 	}
 	view(detect.Clear)
+	episodes, err := r.store.NetworkEpisodes(t.Context(), "b.test", 10)
+	if err != nil || len(episodes) != 2 || episodes[1].Outcome != "own-network" || !strings.Contains(episodes[1].Reason, "primaries fail at once, and no witness answers") ||
+		episodes[0].Outcome != "confirmed" || episodes[0].Ended == nil || episodes[1].Ended == nil || episodes[1].Ended.Sub(episodes[1].Began) < 300*time.Millisecond {
+		t.Errorf("in the timeline: %+v, %v", episodes, err)
+	}
 }
 
 // TestOneAmongMany is switched although others are looked at first.
@@ -128,23 +133,5 @@ func TestOwnSettings(t *testing.T) {
 	}
 	if got := w.settings(&directory.Domain{}); got.Failures != 3 || got.Storm != 6 || got.RecoverAfter != time.Minute {
 		t.Errorf("defaults: %+v", got)
-	}
-}
-
-func TestReadQueue(t *testing.T) {
-	t.Parallel()
-	const list = `{"queue_name": "deferred", "queue_id": "4Q", "recipients": [{"address": "ana@example.test", "delay_reason": "host 127.0.0.1[127.0.0.1] said: 554 no (in reply to end of DATA command)"}, {"address": "b@example.test", "delay_reason": "host 127.0.0.1[127.0.0.1] said: 451 4.7.1 grey"}]}
-{"queue_name": "active", "queue_id": "4R", "recipients": [{"address": "c@example.test"}]}
-{"queue_name": "deferred", "queue_id": "4S", "recipients": [{"address": "d@Other.test", "delay_reason": "host mx[192.0.2.1] said: 552 full"}]}
-`
-	got, err := readQueue(strings.NewReader(list))
-	if err != nil || got["example.test"] != 1 || got["other.test"] != 1 || len(got) != 2 {
-		t.Errorf("%v, %v", got, err)
-	}
-	if _, err := readQueue(strings.NewReader("nonsense")); err == nil {
-		t.Error("nonsense was read")
-	}
-	if n, err := (&Queue{Command: []string{"/bin/echo", `{"recipients": []}`}}).Waiting(t.Context(), "example.test"); err == nil || n != 0 {
-		t.Errorf("echo adds its argument: %d, %v", n, err)
 	}
 }

@@ -15,6 +15,7 @@ const (
 	witnessTimeout = 3 * time.Second
 	lookEvery      = 250 * time.Millisecond // at most, while something is unusual
 	lookAtMost     = 200                    // sets of primaries at one look
+	probeTakes     = 30 * time.Second       // at most, of a silent server
 )
 
 // lookout sees over all domains whether this worker can see at all.
@@ -23,6 +24,7 @@ type lookout struct {
 	now  detect.Vantage
 	at   time.Time // of the newest look
 	save time.Time // of the newest write
+	owed bool      // a change could not be written yet
 }
 
 // Dial returns a function that asks the witnesses "host:port" for a TCP
@@ -129,7 +131,7 @@ func (t *term) judge(ctx context.Context, o detect.Outlook) {
 	if changed && (before != "" || l.now.View != detect.Clear) {
 		t.Log.Warn("view of all primaries changed", "view", l.now.View, "failing", o.Failing, "of", o.Watched, "text", l.now.Text())
 	}
-	if !changed && now.Sub(l.save) < saveEvery {
+	if l.owed = l.owed || changed; !l.owed && now.Sub(l.save) < saveEvery {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -139,7 +141,7 @@ func (t *term) judge(ctx context.Context, o detect.Outlook) {
 		t.Metrics.errors.Inc()
 		return
 	}
-	l.save = now
+	l.save, l.owed = now, false
 }
 
 // watchVantage goes on looking while something is unusual: nobody may ask
@@ -147,7 +149,7 @@ func (t *term) judge(ctx context.Context, o detect.Outlook) {
 func (t *term) watchVantage(ctx context.Context) {
 	tick := time.NewTicker(t.FastInterval)
 	defer tick.Stop()
-	for first := true; ; first = false {
+	for first := true; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -155,9 +157,12 @@ func (t *term) watchVantage(ctx context.Context) {
 		}
 		l := &t.lookout
 		l.mu.Lock()
-		if first || l.now.View != detect.Clear && time.Since(l.at) >= lookEvery {
-			o, _ := t.look(time.Now().Add(-2*t.Interval - 10*time.Second))
-			t.judge(ctx, o)
+		if first || (l.owed || l.now.View != detect.Clear) && time.Since(l.at) >= lookEvery {
+			o, enough := t.look(time.Now().Add(-2*t.Interval - probeTakes))
+			if enough || !first { // else a new leader would end what an older one saw
+				t.judge(ctx, o)
+				first = false
+			}
 		}
 		l.mu.Unlock()
 	}

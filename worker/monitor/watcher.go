@@ -23,7 +23,6 @@ type watcher struct {
 	mu         sync.Mutex
 	results    map[detect.Class]int // of deliveries since the last round
 	said       string               // to the newest
-	portal     bool                 // one of them put a message into the portal
 	recipients recent               // of those that failed
 	last       seen
 
@@ -31,7 +30,6 @@ type watcher struct {
 
 	// Owned by run.
 	state     detect.State
-	drainAt   time.Time // of the newest drain asked for
 	saved     savedHealth
 	trouble   bool // the last write to PostgreSQL went wrong
 	held      bool // a switch waits for a second look
@@ -72,7 +70,6 @@ func (w *watcher) notice(e evidence.Event) {
 	address, ours := w.registered(e.Recipient)
 	w.mu.Lock()
 	w.results[class]++
-	w.portal = w.portal || e.Class == evidence.Fallback
 	if e.Said != "" && class.Down() {
 		w.said = e.Said
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/textproto"
 	"time"
-
-	"understudy/internal/nexthop"
 )
 
 // MaxAsk is the most recipients that one Ask names: Postfix and others end a
@@ -58,12 +56,12 @@ func (p *Prober) Ask(ctx context.Context, primaries []string, recipients ...stri
 }
 
 func (p *Prober) ask(ctx context.Context, primary string, recipients []string) ([]Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.Timeout+perRecipient*time.Duration(len(recipients)))
-	defer cancel()
-	hosts, err := nexthop.Hosts(ctx, primary)
+	hosts, err := p.lookUp(ctx, primary)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, (1+patience)*p.Timeout+perRecipient*time.Duration(len(recipients)))
+	defer cancel()
 	err = fmt.Errorf("%s has no host", primary)
 	for _, address := range hosts {
 		var s *session

@@ -24,6 +24,8 @@ func tlsAlert(err error) error {
 	return nil
 }
 
+const stageConnect = "connect"
+
 // stageError says in which stage a probe ended.
 type stageError struct {
 	stage string
@@ -38,10 +40,11 @@ type handshakeError struct{ error }
 
 func (e *handshakeError) Unwrap() error { return e.error }
 
-// classify names what ended a probe, with words for people. late says that its
-// time was over: half a reply is then no reply.
-func classify(err error, timeout time.Duration, late bool) (detect.Class, string) {
-	stage := "connect"
+// classify names what ended a probe, with words for people. allowed is how
+// long the server had for it; late says that the probe's time was over: half
+// a reply is then no reply.
+func classify(err error, allowed time.Duration, late bool) (detect.Class, string) {
+	stage := stageConnect
 	var at *stageError
 	if errors.As(err, &at) {
 		stage = at.stage
@@ -55,7 +58,7 @@ func classify(err error, timeout time.Duration, late bool) (detect.Class, string
 	case errors.As(err, &dns):
 		return detect.Unreachable, printable("name lookup: " + dns.Err)
 	case errors.As(err, &netErr) && netErr.Timeout(), late && !errors.As(err, &reply):
-		return detect.Timeout, fmt.Sprintf("%s: no answer within %v", stage, timeout)
+		return detect.Timeout, fmt.Sprintf("%s: no answer within %v", stage, allowed)
 	case errors.As(err, &handshake):
 		return detect.TLS, printable("TLS handshake: " + handshake.Error())
 	case errors.As(err, &reply) && reply.Code >= 500:

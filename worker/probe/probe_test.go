@@ -124,7 +124,7 @@ func TestProbe(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			address := server(t, c.script)
-			p := &Prober{Helo: "gw.test", Timeout: time.Second}
+			p := &Prober{Helo: "gw.test", Timeout: time.Second / patience}
 			begin := time.Now()
 			got := p.Probe(t.Context(), address)
 			if got.Class != c.class || !strings.Contains(got.Detail, c.detail) || got.Host != address {

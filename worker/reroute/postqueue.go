@@ -19,6 +19,7 @@ import (
 // deferred for the domain (flush(8); the domain must be one of
 // fast_flush_domains, by default $relay_domains).
 func (w *Rerouter) flush(ctx context.Context, domain string) error {
+	w.metrics.flushes.Inc()
 	cmd, cancel := w.postqueue(ctx, "-s", domain)
 	defer cancel()
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -37,8 +38,10 @@ func (w *Rerouter) flushOne(ctx context.Context, id string) error {
 	return nil
 }
 
-// maxMissed bounds the messages that a round flushes one by one.
-const maxMissed = 300
+const (
+	maxMissed    = 300  // messages of a domain that a round flushes one by one
+	maxMissedAll = 1000 // of all domains that share a listing
+)
 
 // count is what the queue holds for a domain.
 type count struct {
@@ -47,32 +50,38 @@ type count struct {
 	ids      []string // of deferred messages, at most maxMissed
 }
 
-// queued asks "postqueue -j" what is queued for a domain.
-func (w *Rerouter) queued(ctx context.Context, domain string) (count, error) {
-	cmd, cancel := w.postqueue(ctx, "-j")
+// queued asks "postqueue -j" what is queued for domains.
+func (w *Rerouter) queued(ctx context.Context, domains []string) (map[string]*count, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
+	cmd, done := w.postqueue(ctx, "-j")
+	defer done()
 	var stderr bytes.Buffer
 	cmd.Stderr = &limited{b: &stderr, left: 4 << 10}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return count{}, fmt.Errorf("postqueue -j: %w", err)
+		return nil, fmt.Errorf("postqueue -j: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return count{}, fmt.Errorf("postqueue -j: %w", err)
+		return nil, fmt.Errorf("postqueue -j: %w", err)
 	}
-	c, readErr := countQueue(out, domain)
+	counts, readErr := countQueue(out, domains)
 	io.Copy(io.Discard, out) //nolint:errcheck // after an error; else there is nothing more
 	if err := cmd.Wait(); err != nil {
-		return count{}, fmt.Errorf("postqueue -j: %w: %s", err, firstLine(stderr.Bytes()))
+		return nil, fmt.Errorf("postqueue -j: %w: %s", err, firstLine(stderr.Bytes()))
 	}
 	if readErr != nil {
-		return count{}, fmt.Errorf("postqueue -j: %w", readErr)
+		return nil, fmt.Errorf("postqueue -j: %w", readErr)
 	}
-	return c, nil
+	return counts, nil
 }
 
+// postqueue is the command with a deadline.
 func (w *Rerouter) postqueue(ctx context.Context, args ...string) (*exec.Cmd, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	cancel := func() {}
+	if _, ok := ctx.Deadline(); !ok {
+		ctx, cancel = context.WithTimeout(ctx, commandTimeout)
+	}
 	all := slices.Concat(w.Postqueue, args)
 	cmd := exec.CommandContext(ctx, all[0], all[1:]...)
 	cmd.WaitDelay = time.Second
@@ -84,26 +93,37 @@ func (w *Rerouter) postqueue(ctx context.Context, args ...string) (*exec.Cmd, co
 // any number of messages.
 //
 //	{"queue_name": "deferred", "queue_id": "4Q", ..., "recipients": [{"address": "a@b", "delay_reason": ".."}]}
-func countQueue(r io.Reader, domain string) (count, error) {
-	var c count
-	t := tokens{d: json.NewDecoder(r)}
+func countQueue(r io.Reader, domains []string) (map[string]*count, error) {
+	counts := make(map[string]*count, len(domains))
+	for _, d := range domains {
+		counts[d] = &count{}
+	}
+	keep := max(1, min(maxMissed, maxMissedAll/max(1, len(counts))))
+	t := tokens{d: json.NewDecoder(r), counts: counts}
 	for {
-		m, err := t.message(domain)
+		m, err := t.message()
 		switch {
 		case errors.Is(err, io.EOF):
-			return c, nil
+			return counts, nil
 		case err != nil:
-			return count{}, fmt.Errorf("read the list of the queue: %w", err)
+			return nil, fmt.Errorf("read the list of the queue: %w", err)
 		}
-		switch m.queue {
-		case "deferred":
-			c.deferred += m.recipients
-			if m.recipients > 0 && len(c.ids) < maxMissed && isQueueID(m.id) {
-				c.ids = append(c.ids, m.id)
-			}
-		case "active", "incoming":
-			c.active += m.recipients
+		for d, n := range m.recipients {
+			counts[d].add(&m, n, keep)
 		}
+	}
+}
+
+// add counts n recipients of a message.
+func (c *count) add(m *message, n, keep int) {
+	switch m.queue {
+	case "deferred":
+		c.deferred += n
+		if len(c.ids) < keep && isQueueID(m.id) {
+			c.ids = append(c.ids, m.id)
+		}
+	case "active", "incoming":
+		c.active += n
 	}
 }
 
@@ -117,16 +137,21 @@ func isQueueID(s string) bool {
 // message is one object of the list.
 type message struct {
 	queue, id  string
-	recipients int // in the domain
+	recipients map[string]int // by those domains that are asked for
 }
 
-func inDomain(recipient, domain string) bool {
+// domainOf returns which of the domains that are counted a recipient is in.
+func (t tokens) domainOf(recipient string) (string, bool) {
 	at := strings.LastIndexByte(recipient, '@')
-	if at < 0 || strings.EqualFold(recipient[at+1:], domain) { // the usual cases, without the work
-		return at >= 0
+	if at < 0 {
+		return "", false
 	}
-	d, err := address.Domain(recipient[at+1:])
-	return err == nil && d == domain
+	d := recipient[at+1:]
+	if t.counts[d] != nil { // the usual case, without the work
+		return d, true
+	}
+	d, err := address.Domain(d)
+	return d, err == nil && t.counts[d] != nil
 }
 
 func firstLine(b []byte) string {

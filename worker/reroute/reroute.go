@@ -7,7 +7,9 @@
 // (-j) to know when it is done. qmgr remembers the last address that it
 // resolved for 30 s (resolve_clnt(3)), and mail that is alone in the queue
 // would go its old way for as long. So each flush follows a nudge: a message
-// to nobody, which qmgr resolves and discards.
+// to nobody, which qmgr resolves and discards. Domains that change at the
+// same time share nudges and listings: a server that serves hundreds of them
+// may fail while the queue is long.
 //
 // Changes of mode are seen in the directory. Those that came while this worker
 // was down are made up for at its start.
@@ -15,17 +17,20 @@
 // policyd must know the new mode before the first flush; when it cannot be
 // asked, two seconds are all it is given. When re-entry does not take the
 // nudge, the flush follows all the same, and a later round makes up for it.
-// When Postfix is down, postqueue fails: the next round tries again, and
-// after the last one it is tried once a minute. Mail that is never flushed is
+// When Postfix is down, postqueue -s fails: the next round tries again, and
+// after the last one it is tried once a minute. A queue that cannot be listed
+// is flushed in each round, and that is all. Mail that is never flushed is
 // not lost: Postfix retries it by itself. PostgreSQL down: the directory
 // answers from memory, and no mode changes.
 package reroute
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,7 +55,9 @@ type Config struct {
 type Rerouter struct {
 	Config
 	metrics *metrics
-	turns   chan struct{} // rounds at once
+	flushes *shared[error]
+	lists   *shared[*count]
+	turns   chan struct{} // flushes at once
 }
 
 // rounds are when to flush, after the first time: soon and often, as long as
@@ -61,8 +68,9 @@ var rounds = []time.Duration{0, time.Second, 3 * time.Second, 6 * time.Second, 1
 const (
 	atOnce         = 4
 	settled        = 35 * time.Second // qmgr's memory of an address is over by then, nudge or not
-	failedPause    = time.Minute      // after the last round, while postqueue fails
-	commandTimeout = 20 * time.Second // of postqueue
+	failedPause    = time.Minute      // after the last round, while no flush is possible
+	commandTimeout = 20 * time.Second // of a flush
+	listTimeout    = 2 * time.Minute  // of a listing: a queue may be long
 	nudgeTimeout   = 5 * time.Second
 	nudgeTime      = 100 * time.Millisecond // for qmgr to have taken it up
 	catchUp        = 2 * time.Second        // for policyd to know the change
@@ -70,7 +78,9 @@ const (
 
 // New returns a rerouter.
 func New(c Config) *Rerouter {
-	return &Rerouter{Config: c, metrics: newMetrics(c.Metrics), turns: make(chan struct{}, atOnce)}
+	w := &Rerouter{Config: c, metrics: newMetrics(c.Metrics), turns: make(chan struct{}, atOnce)}
+	w.flushes, w.lists = newShared(w.flushAll), newShared(w.queued)
+	return w
 }
 
 // change is a domain's newest change of mode.
@@ -100,29 +110,24 @@ func (w *Rerouter) follow(ctx context.Context, c change) {
 
 // step makes the nth round; done, or wait for the next.
 func (w *Rerouter) step(ctx context.Context, c change, n int) (wait time.Duration, done bool) {
-	select {
-	case w.turns <- struct{}{}:
-		defer func() { <-w.turns }()
-	case <-ctx.Done():
+	last := n >= len(rounds)-1
+	queue, flushed, err := w.round(ctx, c.domain)
+	if ctx.Err() != nil {
 		return 0, true
 	}
-	last := n >= len(rounds)-1
-	queue, err := w.round(ctx, c.domain)
-	switch {
-	case ctx.Err() != nil:
-		return 0, true
-	case err != nil:
+	if err != nil {
 		w.metrics.failures.Inc()
 		w.Log.Warn("re-routing of deferred mail: this round failed", "domain", c.domain, "round", n+1, "error", err)
-	case last, queue.deferred == 0 && (queue.active == 0 || rounds[n] >= settled):
+	}
+	switch {
+	case last && !flushed:
+		return failedPause, false
+	case last, err == nil && queue.deferred == 0 && (queue.active == 0 || rounds[n] >= settled):
 		if !c.missed {
 			w.metrics.seconds.Observe(time.Since(c.since).Seconds())
 		}
 		w.Log.Info("deferred mail re-routed", "domain", c.domain, "mode", c.mode, "rounds", n+1, "deferred", queue.deferred)
 		return 0, true
-	}
-	if last {
-		return failedPause, false
 	}
 	return rounds[n+1] - rounds[n], false
 }
@@ -133,21 +138,52 @@ func (w *Rerouter) step(ctx context.Context, c change, n int) (wait time.Duratio
 // where a message with several recipients is noted while it is still active,
 // and struck off again by a flush before it is deferred. What is deferred
 // right after a flush was missed by it, and is flushed by its id.
-func (w *Rerouter) round(ctx context.Context, domain string) (count, error) {
-	if err := w.nudge(ctx); err != nil {
-		w.Log.Warn("qmgr not nudged; re-routing all the same", "domain", domain, "error", err)
+func (w *Rerouter) round(ctx context.Context, domain string) (queue count, flushed bool, err error) {
+	failed, err := w.flushes.do(ctx, domain)
+	if err = cmp.Or(failed, err); err != nil {
+		return count{}, false, err
 	}
-	w.metrics.flushes.Inc()
-	if err := w.flush(ctx, domain); err != nil {
-		return count{}, err
+	found, err := w.lists.do(ctx, domain)
+	if err != nil {
+		return count{}, true, err
 	}
-	queue, err := w.queued(ctx, domain)
-	for _, id := range queue.ids {
-		if err == nil {
-			err = w.flushOne(ctx, id)
+	for _, id := range found.ids {
+		if err := w.turn(ctx, func() error { return w.flushOne(ctx, id) }); err != nil {
+			return *found, true, err
 		}
 	}
-	return queue, err
+	return *found, true, nil
+}
+
+// flushAll nudges once and flushes domains; the errors are of each of them.
+func (w *Rerouter) flushAll(ctx context.Context, domains []string) (map[string]error, error) {
+	if err := w.nudge(ctx); err != nil {
+		w.Log.Warn("qmgr not nudged; re-routing all the same", "error", err)
+	}
+	failed := make([]error, len(domains))
+	var all sync.WaitGroup
+	for i, domain := range domains {
+		all.Go(func() {
+			failed[i] = w.turn(ctx, func() error { return w.flush(ctx, domain) })
+		})
+	}
+	all.Wait()
+	out := make(map[string]error, len(domains))
+	for i, domain := range domains {
+		out[domain] = failed[i]
+	}
+	return out, ctx.Err()
+}
+
+// turn runs f when fewer than atOnce others run.
+func (w *Rerouter) turn(ctx context.Context, f func() error) error {
+	select {
+	case w.turns <- struct{}{}:
+		defer func() { <-w.turns }()
+		return f()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // checkDomain refuses what must not become an argument of a command.

@@ -8,10 +8,13 @@ import (
 )
 
 // tokens reads JSON without holding more than a token.
-type tokens struct{ d *json.Decoder }
+type tokens struct {
+	d      *json.Decoder
+	counts map[string]*count // by the domains that matter
+}
 
 // message reads one object; io.EOF when there is none.
-func (t tokens) message(domain string) (m message, err error) {
+func (t tokens) message() (m message, err error) {
 	first, err := t.d.Token()
 	if err != nil {
 		return m, err
@@ -26,7 +29,8 @@ func (t tokens) message(domain string) (m message, err error) {
 		case "queue_id":
 			return t.text(&m.id)
 		case "recipients":
-			return t.recipients(domain, &m.recipients)
+			m.recipients = map[string]int{}
+			return t.recipients(m.recipients)
 		default:
 			return t.skip()
 		}
@@ -34,7 +38,7 @@ func (t tokens) message(domain string) (m message, err error) {
 	return m, err
 }
 
-func (t tokens) recipients(domain string, n *int) error {
+func (t tokens) recipients(n map[string]int) error {
 	if first, err := t.d.Token(); err != nil || first != json.Delim('[') {
 		return errors.Join(err, errors.New("want a list of recipients"))
 	}
@@ -50,8 +54,8 @@ func (t tokens) recipients(domain string, n *int) error {
 			if err := t.text(&a); err != nil {
 				return err
 			}
-			if inDomain(a, domain) {
-				*n++
+			if d, ok := t.domainOf(a); ok {
+				n[d]++
 			}
 			return nil
 		})

@@ -29,6 +29,7 @@ type kind struct {
 	second       bool                    // another primary is well
 	deliver      func(*rand.Rand) result // nil: fellBack
 	costs        time.Duration           // of an attempt that falls back
+	silent       time.Duration           // that a probe waits for a server that was connected
 	flap         time.Duration           // well and ill by turns
 	network      bool                    // our own: all domains at once
 }
@@ -42,11 +43,16 @@ func share(of float64, r result) func(*rand.Rand) result {
 	}
 }
 
-// The timeouts are those of the ansible roles: 5 s of a probe, 10 s of
-// Postfix's connect.
+// probeTakes is how long a probe that gets no answer takes.
+func (k *kind) probeTakes() time.Duration { return max(probeTimeout, k.silent) }
+
+// The timeouts are those of the ansible roles: 5 s of a probe's connection
+// (and 20 s of its dialogue), 10 s of Postfix's connect, 30 s of its EHLO.
 const (
 	probeTimeout   = 5 * time.Second
+	probeDialogue  = 20 * time.Second
 	connectTimeout = 10 * time.Second
+	heloTimeout    = 30 * time.Second
 	attempt        = 200 * time.Millisecond
 	retryEvery     = 2 * time.Minute // minimal_backoff_time
 )
@@ -55,6 +61,7 @@ var kinds = []kind{
 	{name: "dead host", server: true, often: 8, from: time.Minute, to: 8 * time.Hour, plain: detect.Timeout, costs: connectTimeout},
 	{name: "dead port", server: true, often: 10, from: time.Minute, to: 4 * time.Hour, plain: detect.Unreachable},
 	{name: "SYN drop", server: true, often: 5, from: time.Minute, to: 4 * time.Hour, plain: detect.Timeout, costs: connectTimeout},
+	{name: "accepts connections, says nothing", server: true, often: 3, from: 2 * time.Minute, to: 4 * time.Hour, plain: detect.Timeout, costs: heloTimeout, silent: probeDialogue},
 	{name: "DNS failure", server: true, often: 3, from: time.Minute, to: 2 * time.Hour, plain: detect.Unreachable},
 	{name: "TLS failure", server: true, often: 2, from: 10 * time.Minute, to: 8 * time.Hour, plain: detect.TLS},
 	{name: "421 at banner", server: true, often: 4, from: time.Minute, to: time.Hour, plain: detect.ServerTempfail},

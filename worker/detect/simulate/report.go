@@ -78,7 +78,7 @@ func (s *sum) add(o *outcome) {
 		s.switched++
 		s.when = append(s.when, o.switched)
 		s.back = append(s.back, o.back)
-		if server && unseen && o.switched > lateAfter {
+		if server && unseen && o.switched > lateAfter+time.Duration(settings.Failures)*(kinds[o.kind].probeTakes()-probeTimeout) {
 			s.late++
 		}
 	case server && !unseen && o.tooLittle:
@@ -128,11 +128,12 @@ Messages come by chance, from one in 20 s to one in an hour, different for each 
 		all.plus(&s)
 	}
 	fmt.Fprintf(w, `
-"p50" to "worst" are from the beginning of the failure to the switch. "Late" is more than %v where probes can see the failure. "Missed" lasted %v or
-longer and was never switched. "Too little mail": only deliveries could tell, and there were fewer than a storm needs; each message of these fell back
-or waited by itself. "Early returns" went back to normal while the failure went on, which only deliveries can tell; they double the wait each time.
-"Back" is from the end of the failure. "Bounced" were refused without a reason (554) while there was no storm, or before it was known. A delay is from the acceptance of a message to where somebody can read it, portal or primary, over all
-messages taken during the failure.
+"p50" to "worst" are from the beginning of the failure to the switch. "Late" is more than %v where probes can see the failure (and as long as three probes
+wait for a silent server). "Missed" lasted %v or longer and was never switched. "Too little mail": only deliveries could tell, and there were fewer than
+a storm needs; each message of these fell back or waited by itself. "Early returns" went back to normal while the failure went on, which only deliveries
+can tell; they double the wait each time. "Back" is from the end of the failure. "Bounced" were refused without a reason (554) while there was no storm, or
+before it was known. A delay is from the acceptance of a message to where somebody can read it, portal or primary, over all messages taken during the
+failure.
 
 ## Where an emergency is wrong
 
