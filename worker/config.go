@@ -19,7 +19,7 @@ type settings struct {
 	PolicydControl   string        `yaml:"policyd_control"` // path of policyd's control socket
 	Postqueue        []string      `yaml:"postqueue"`       // command and arguments, for example [/usr/sbin/postqueue, -c, /etc/postfix]
 	HeloName         string        `yaml:"helo_name"`
-	ReentryAddress   string        `yaml:"reentry_address"` // host:port of Postfix's re-entry listener, the way into the portal
+	ReentryAddress   string        `yaml:"reentry_address"` // host:port of Postfix's listener reentry_quiet, the way into the portal
 	Probe            probeKeys     `yaml:"probe"`
 	Detector         detectorKeys  `yaml:"detector"`
 	Vantage          vantageKeys   `yaml:"vantage"`
@@ -39,7 +39,7 @@ type bucketKeys struct {
 type probeKeys struct {
 	Interval     time.Duration `yaml:"interval"`      // between probes while all is well
 	FastInterval time.Duration `yaml:"fast_interval"` // and while something is not
-	Timeout      time.Duration `yaml:"timeout"`       // of one probe
+	Timeout      time.Duration `yaml:"timeout"`       // of a connection; the dialogue then has four times as long
 }
 
 // detectorKeys are for domains that have no settings of their own.

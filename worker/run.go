@@ -22,6 +22,7 @@ import (
 	"understudy/internal/observe"
 	"understudy/internal/store"
 	"understudy/worker/detect"
+	"understudy/worker/drain"
 	"understudy/worker/expire"
 	"understudy/worker/index"
 	"understudy/worker/jobs"
@@ -52,6 +53,7 @@ type service struct {
 	expiry    *expire.Expiry
 	shipper   *wship.Shipper
 	rerouter  *reroute.Rerouter
+	sweep     *drain.Sweep
 	health    health
 }
 
@@ -120,6 +122,7 @@ func (s *service) work(ctx context.Context) error {
 	g.Go(func() error { s.expiry.Run(ctx); return nil })
 	g.Go(func() error { s.shipper.Run(ctx); return nil })
 	g.Go(func() error { s.rerouter.Run(ctx); return nil })
+	g.Go(func() error { s.sweep.Run(ctx); return nil })
 	g.Go(func() error { s.watch(ctx); return nil })
 	return g.Wait()
 }
@@ -134,11 +137,10 @@ func (s *service) leadership() func(ctx context.Context) {
 		Interval: cfg.Probe.Interval, FastInterval: cfg.Probe.FastInterval,
 		Detector: detect.Settings{Failures: cfg.Detector.Failures, Storm: cfg.Detector.Storm, RecoverAfter: cfg.Detector.RecoverAfter,
 			RecoverMax: cfg.Detector.RecoverMax, FlapWindow: cfg.Detector.FlapWindow},
-		Vantage:    detect.VantageSettings{Share: cfg.Vantage.Share, MinDomains: cfg.Vantage.MinDomains, SecondLook: cfg.Vantage.SecondLook},
-		Queue:      &monitor.Queue{Command: cfg.Postqueue},
-		Witness:    monitor.Dial(cfg.Vantage.Witnesses),
-		DrainDelay: min(time.Minute, cfg.Drain.SweepInterval),
-		Log:        s.log, Metrics: monitor.NewMetrics(s.registry),
+		Vantage: detect.VantageSettings{Share: cfg.Vantage.Share, MinDomains: cfg.Vantage.MinDomains, SecondLook: cfg.Vantage.SecondLook},
+		Queue:   &monitor.Queue{Command: cfg.Postqueue, Directory: s.directory},
+		Witness: monitor.Dial(cfg.Vantage.Witnesses),
+		Log:     s.log, Metrics: monitor.NewMetrics(s.registry),
 	}
 	x := &index.Indexer{Source: ship.NewShipped(s.archive), Store: s.store, Interval: 4 * cfg.IndexInterval, Log: s.log, Metrics: index.NewShippedMetrics(s.registry)}
 	who := &recipients.Recipients{Directory: s.directory, Store: s.store, Asker: &probe.Prober{Helo: cfg.HeloName, Timeout: cfg.Probe.Timeout},

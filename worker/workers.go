@@ -10,6 +10,7 @@ import (
 	"understudy/internal/archive/ship"
 	"understudy/internal/config"
 	"understudy/internal/delivery"
+	"understudy/internal/evidence"
 	"understudy/internal/portal"
 	"understudy/worker/drain"
 	"understudy/worker/expire"
@@ -41,13 +42,14 @@ func (s *service) prepareJobs() error {
 	}
 	s.archive = ship.Reader{Dir: cfg.ArchiveDirectory, Bucket: bucket, Identities: keys}
 	workers := river.NewWorkers()
-	river.AddWorker(workers, drain.New(drain.Config{
-		Directory: s.directory, Ledger: s.store, Concurrency: cfg.Drain.Concurrency, Timeout: cfg.Drain.Timeout, Log: s.log, Metrics: s.registry,
+	drainer := drain.New(drain.Config{
+		Gateway: cfg.GatewayName(), Directory: s.directory, Ledger: s.store, Concurrency: cfg.Drain.Concurrency, Timeout: cfg.Drain.Timeout, Log: s.log, Metrics: s.registry,
 		Portal: portal.New(portal.Config{DoveadmURL: cfg.Portal.DoveadmURL, APIKey: key, IMAPAddress: cfg.Portal.IMAPAddress,
 			MasterUser: cfg.Portal.MasterUser, MasterPassword: password}),
 		Delivery: &delivery.Client{Helo: cfg.HeloName},
-	}))
-	river.AddWorker(workers, drain.NewSweep(s.directory, s.store, s.log))
+	})
+	river.AddWorker(workers, drainer)
+	s.sweep = drain.NewSweep(drainer, s.store, evidence.NewClient(cfg.PolicydControl), cfg.Drain.SweepInterval)
 	s.rerouter = reroute.New(reroute.Config{Directory: s.directory, Postqueue: cfg.Postqueue, Control: cfg.PolicydControl,
 		Reentry: cfg.ReentryAddress, Delivery: &delivery.Client{Helo: cfg.HeloName}, Log: s.log, Metrics: s.registry})
 	river.AddWorker(workers, redeliver.New(redeliver.Config{
@@ -58,7 +60,7 @@ func (s *service) prepareJobs() error {
 	s.expiry = expire.New(expire.Config{Dir: cfg.ArchiveDirectory, Host: cfg.GatewayName(), Store: s.store, Log: s.log, Metrics: s.registry})
 	s.shipper = wship.New(wship.Config{Dir: cfg.ArchiveDirectory, Bucket: bucket, Store: s.store,
 		After: cfg.ArchiveBucket.ShipAfter, KeepLocal: cfg.ArchiveBucket.KeepLocal, Log: s.log, Metrics: s.registry})
-	s.jobs = &jobs.Runner{Pool: s.store.Pool, Store: s.store, ID: s.name(), Gateway: cfg.GatewayName(), Workers: workers, SweepInterval: cfg.Drain.SweepInterval,
+	s.jobs = &jobs.Runner{Pool: s.store.Pool, Store: s.store, ID: s.name(), Gateway: cfg.GatewayName(), Workers: workers,
 		Longest: cfg.Drain.Timeout + 8*time.Minute, Log: s.log, Metrics: s.registry}
 	return nil
 }

@@ -18,11 +18,12 @@ type domainCmd struct {
 
 type domainAdd struct {
 	Name            string   `arg:"" help:"Domain name, such as example.org."`
-	Primary         []string `required:"" placeholder:"HOST:PORT" help:"The customer's mail server, or mx:NAME for the MX hosts of a name; several are tried in order."`
+	Primary         []string `required:"" placeholder:"HOST:PORT" help:"The customer's mail server, a HOST:PORT, or mx:NAME[:PORT] for the MX hosts of a name; several are tried in order."`
 	Activation      string   `enum:"manual,observe,automatic" default:"manual" help:"Who switches: manual, observe, automatic."`
 	Scope           string   `enum:"all,selected" default:"all" help:"Who is covered: all, or selected mailboxes."`
 	Retention       string   `default:"90d" help:"How long the archive keeps messages."`
 	OutboundNetwork []string `placeholder:"CIDR" help:"Where the customer's own servers send from."`
+	learning
 }
 
 // Run registers a domain.
@@ -35,6 +36,9 @@ func (c *domainAdd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if _, err := c.learning.read(); err != nil {
+		return err
+	}
 	s, err := e.open()
 	if err != nil {
 		return err
@@ -44,7 +48,11 @@ func (c *domainAdd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.print(d, "%s: added; its mail goes to %s", d.Name, strings.Join(d.Primaries, ", "))
+	shown, err := c.learned(e, s, d)
+	if err != nil {
+		return err
+	}
+	return e.print(shown, "%s: added; its mail goes to %s", d.Name, strings.Join(d.Primaries, ", "))
 }
 
 type domainList struct{}
@@ -84,19 +92,32 @@ func (c *domainShow) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.print(d, "%s", domainText(d))
+	shown, err := (&learning{}).learned(e, s, d)
+	if err != nil {
+		return err
+	}
+	return e.print(shown, "%s", domainText(shown))
 }
 
-func domainText(d *store.Domain) string {
+func domainText(d *domainShown) string {
 	networks := make([]string, len(d.OutboundNetworks))
 	for i, p := range d.OutboundNetworks {
 		networks[i] = p.String()
 	}
-	x := store.DetectionOf(&d.Domain)
+	x := store.DetectionOf(&d.Domain.Domain)
 	return fmt.Sprintf("%s\n  mode        %s since %s\n  primaries   %s\n  activation  %s\n  detection   failures %s, storm %s, probe interval %s, recover after %s\n"+
-		"  scope       %s\n  retention   %d days\n  outbound    %s\n  mailboxes   %d",
+		"  scope       %s\n  retention   %s\n  outbound    %s\n  mailboxes   %d\n  learning    %s",
 		d.Name, d.Mode, stamp(d.ModeSince), strings.Join(d.Primaries, ", "), d.Activation, x.Failures, x.Storm, x.ProbeInterval, x.RecoverAfter,
-		d.Scope, d.RetentionDays, strings.Join(networks, ", "), d.Mailboxes)
+		d.Scope, retentionText(d.Domain), strings.Join(networks, ", "), d.Mailboxes, d.Learn)
+}
+
+// retentionText tells after a retention was shortened what is still there.
+func retentionText(d *store.Domain) string {
+	text := fmt.Sprintf("%d days", d.RetentionDays)
+	if d.KeptDays != nil && d.KeptUntil != nil {
+		text += fmt.Sprintf("; it was longer: what is older is hidden now, and until %s nothing is removed that %d days keep", stamp(*d.KeptUntil), *d.KeptDays)
+	}
+	return text
 }
 
 // detection are the detector's settings of a domain (docs/detection.md).
@@ -113,13 +134,14 @@ func (c *detection) read(change *store.DomainChange) error {
 
 type domainSet struct {
 	Name              string   `arg:"" help:"Domain."`
-	Primary           []string `placeholder:"HOST:PORT" help:"The customer's mail servers, replacing those set."`
+	Primary           []string `placeholder:"HOST:PORT" help:"The customer's mail servers, replacing those set; a HOST:PORT, or mx:NAME[:PORT] for the MX hosts of a name."`
 	Activation        *string  `help:"Who switches: manual, observe, automatic."`
 	Scope             *string  `help:"Who is covered: all, selected."`
-	Retention         *string  `help:"How long the archive keeps messages, such as 90d."`
+	Retention         *string  `help:"How long the archive keeps messages, such as 90d. A shorter time hides older ones at once and removes them after 7 days."`
 	OutboundNetwork   []string `placeholder:"CIDR" help:"Where the customer's own servers send from, replacing those set." xor:"networks"`
 	NoOutboundNetwork bool     `help:"No server of the customer sends through us." xor:"networks"`
 	detection
+	learning
 }
 
 // Run changes the settings that were given.
@@ -128,7 +150,7 @@ func (c *domainSet) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	change := store.DomainChange{Primaries: c.Primary}
+	change := store.DomainChange{Primaries: c.Primary, Actor: actor()}
 	if c.Activation != nil {
 		v := directory.Activation(*c.Activation)
 		change.Activation = &v
@@ -152,7 +174,11 @@ func (c *domainSet) Run(e *env) error {
 	if err := c.detection.read(&change); err != nil {
 		return err
 	}
-	if c.Primary == nil && c.Activation == nil && c.Scope == nil && c.Retention == nil && change.OutboundNetworks == nil && c.detection == (detection{}) {
+	learn, err := c.learning.read()
+	if err != nil {
+		return err
+	}
+	if learn == "" && c.Primary == nil && c.Activation == nil && c.Scope == nil && c.Retention == nil && change.OutboundNetworks == nil && c.detection == (detection{}) {
 		return usage("nothing to set; see domain set --help")
 	}
 	s, err := e.open()
@@ -163,7 +189,11 @@ func (c *domainSet) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.print(d, "%s", domainText(d))
+	shown, err := c.learned(e, s, d)
+	if err != nil {
+		return err
+	}
+	return e.print(shown, "%s", domainText(shown))
 }
 
 type domainRemove struct {
@@ -187,7 +217,7 @@ func (c *domainRemove) Run(e *env) error {
 	}
 	what := fmt.Sprintf("%d mailboxes, %d aliases, %d timeline entries, and %d accounts' access", gone.Mailboxes, gone.Aliases, gone.Timeline, gone.Admins)
 	if !c.Yes {
-		return fmt.Errorf("this would delete %s with %s, and refuse its mail (the archive stays until it expires); add --yes to do it", name, what)
+		return fmt.Errorf("this would delete %s with %s, and refuse its mail (the archive stays until it expires). What Postfix has queued for it comes back to its senders: see postqueue -p first; add --yes to do it", name, what)
 	}
 	if err := s.RemoveDomain(e.ctx, name); err != nil {
 		return err

@@ -29,6 +29,8 @@ type modeReport struct {
 	Health   []store.HostHealth   `json:"health"`
 	Timeline []store.ModeChange   `json:"timeline"`
 	Setting  directory.Activation `json:"activation"`
+
+	NetworkEpisodes []store.NetworkEpisode `json:"network_episodes"`
 }
 
 // Run shows or switches the mode.
@@ -82,8 +84,12 @@ func (c *modeCmd) show(e *env, s *store.Store, name string) error {
 	if err != nil {
 		return err
 	}
+	episodes, err := s.NetworkEpisodes(e.ctx, name, timelineLines)
+	if err != nil {
+		return err
+	}
 	r := modeReport{Domain: name, Mode: d.Mode, Since: stamp(d.ModeSince), Manual: d.ModeManual, Setting: d.Activation,
-		Text: wording.Mode(&d.Domain, line), Health: health, Timeline: line}
+		Text: wording.Mode(&d.Domain, line), Health: health, Timeline: line, NetworkEpisodes: episodes}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s since %s (activation %s)\n%s\n\nPrimaries:\n", name, d.Mode, r.Since, d.Activation, r.Text)
 	for _, p := range d.Primaries {
@@ -96,8 +102,8 @@ func (c *modeCmd) show(e *env, s *store.Store, name string) error {
 		fmt.Fprintf(&b, "  %s  %s since %s, checked %s %s\n", p, h.Class, stamp(h.Since), stamp(h.CheckedAt), h.Detail)
 	}
 	b.WriteString("\nTimeline:\n")
-	for _, t := range line {
-		fmt.Fprintf(&b, "  %s  %s\n", stamp(t.At), wording.Change(&t))
+	for _, t := range wording.Timeline(line, episodes, timelineLines) {
+		fmt.Fprintf(&b, "  %s  %s\n", stamp(t.At), t.Line())
 	}
 	return e.print(r, "%s", strings.TrimRight(b.String(), "\n"))
 }

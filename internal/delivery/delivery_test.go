@@ -19,7 +19,8 @@ import (
 
 // server answers SMTP by a script: the reply to a command, by its name. ""
 // is the greeting, "." the reply to the final dot. "drop" closes the
-// connection, "hang" says nothing more. What is missing is accepted.
+// connection, "hang" says nothing more, "flood NNN" says it without end. What
+// is missing is accepted.
 type server struct {
 	addr   string
 	script map[string]string
@@ -74,6 +75,14 @@ func (s *server) talk(ctx context.Context, conn net.Conn) {
 				s.hanging.Do(func() { close(s.hung) })
 				<-ctx.Done()
 				return
+			}
+			if code, ok := strings.CutPrefix(reply, "flood "); ok {
+				lines := strings.Repeat(code+"-and so on\r\n", 1000)
+				for {
+					if _, err := io.WriteString(conn, lines); err != nil {
+						return
+					}
+				}
 			}
 			fmt.Fprintf(conn, "%s\r\n", reply)
 			data = command == "DATA" && strings.HasPrefix(reply, "3")
@@ -349,5 +358,27 @@ func TestReplyTextIsMadeSafe(t *testing.T) {
 	e := deliver(t, quick(), s.addr, "x\r\n", "ana@example.test")[0].Err
 	if e == nil || strings.ContainsAny(e.Text, "\n\x1b") || !utf8.ValidString(e.Text) || len(e.Text) > 510 || !strings.HasPrefix(e.Reply(), "550 5.1.1 two lines") {
 		t.Errorf("got %+v", e)
+	}
+}
+
+// TestEndlessReply: a reply without an end takes no memory without an end.
+func TestEndlessReply(t *testing.T) {
+	t.Parallel()
+	for command, code := range map[string]string{"": "220", "EHLO": "250", "STARTTLS": "220", "MAIL": "250", "RCPT": "250", "DATA": "354", ".": "250"} {
+		t.Run("after "+command, func(t *testing.T) {
+			t.Parallel()
+			script := map[string]string{command: "flood " + code}
+			if command == "STARTTLS" {
+				script["EHLO"] = "250-me\r\n250 STARTTLS"
+			}
+			s := serve(t, script)
+			// The time is not what ends it.
+			client := &delivery.Client{Helo: "worker.test", RequireTLS: command == "STARTTLS"}
+			m := delivery.Message{Sender: "s@x.test", Recipients: []string{"a@example.test"}, Body: strings.NewReader("Subject: x\r\n\r\n")}
+			r := client.Deliver(t.Context(), []string{s.addr}, m)[0]
+			if r.Err == nil || !r.Err.Temporary || !strings.Contains(r.Err.Error(), "longer than 65536 bytes") {
+				t.Errorf("got %+v", r.Err)
+			}
+		})
 	}
 }

@@ -57,7 +57,7 @@ func (c *Client) greet(ctx context.Context, s *session, useTLS bool) (Stage, err
 	command := cmp.Or(c.Timeouts.Command, time.Minute)
 	name := cmp.Or(c.Helo, "localhost")
 	s.conn.SetDeadline(time.Now().Add(command)) //nolint:errcheck // a closed connection shows at once
-	text := textproto.NewConn(s.conn)
+	text := textproto.NewConn(&replies{Conn: s.conn, left: maxReply})
 	if _, _, err := text.ReadResponse(220); err != nil {
 		return StageGreeting, replyError(err)
 	}
@@ -76,7 +76,7 @@ func (c *Client) greet(ctx context.Context, s *session, useTLS bool) (Stage, err
 	if text.R.Buffered() > 0 {
 		return StageEhlo, errors.New("server sent more than it was asked for")
 	}
-	s.smtp = smtp.NewClient(&greeted{Conn: s.conn, greeting: []byte("220 go on\r\n")})
+	s.smtp = smtp.NewClient(&replies{Conn: s.conn, left: maxReply, greeting: []byte("220 go on\r\n")})
 	s.smtp.CommandTimeout = command
 	s.smtp.SubmissionTimeout = cmp.Or(c.Timeouts.DataDone, 10*time.Minute)
 	return StageEhlo, s.smtp.Hello(name)
@@ -159,19 +159,35 @@ func (c *stallConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// greeted puts a greeting before what the connection reads.
-type greeted struct {
+// maxReply is how much of a server's answers to one command is read, in
+// bytes: neither textproto nor go-smtp bounds how many lines a reply has.
+const maxReply = 64 << 10
+
+// replies is a connection on which the server says no more than maxReply
+// between two things that we say. It may begin with a greeting of our own.
+type replies struct {
 	net.Conn
 	greeting []byte
+	left     int
 }
 
-func (c *greeted) Read(p []byte) (int, error) {
+func (c *replies) Read(p []byte) (int, error) {
 	if len(c.greeting) > 0 {
 		n := copy(p, c.greeting)
 		c.greeting = c.greeting[n:]
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	if c.left <= 0 {
+		return 0, fmt.Errorf("server's reply is longer than %d bytes", maxReply)
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+func (c *replies) Write(p []byte) (int, error) {
+	c.left = maxReply
+	return c.Conn.Write(p)
 }
 
 // replyError gives a reply of our own part of the dialogue the type that

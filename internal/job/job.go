@@ -7,35 +7,27 @@ import (
 	"github.com/riverqueue/river/rivertype"
 )
 
-// open are the states in which a job still has its work before it. A running
-// job is not among them: it may already be past what a new one is for.
+// open are the states in which a job still has its work before it, or has it
+// in hand. A new one is dropped while there is one like it in these states,
+// even if that is running and already past what the new one is for: who wants
+// to be sure asks again.
 var open = []rivertype.JobState{rivertype.JobStateAvailable, rivertype.JobStatePending,
 	rivertype.JobStateRetryable, rivertype.JobStateRunning, rivertype.JobStateScheduled}
 
-// Drain sends what is in the portal INBOXes of a domain to its primary.
-// There is at most one for a domain at a time.
+// Drain sends what is in the INBOXes of a domain in one gateway's portal to
+// its primary. There is at most one of each at a time: one that is asked for
+// while another ends is made up for by the gateway's next sweep.
 type Drain struct {
-	Domain string `json:"domain" river:"unique"`
+	Domain  string `json:"domain" river:"unique"`
+	Gateway string `json:"gateway,omitempty" river:"unique"` // whose portal; its worker does it
 }
 
 // Kind names the job in River's table.
 func (Drain) Kind() string { return "drain" }
 
-// InsertOpts makes the job unique by domain.
-func (Drain) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{MaxAttempts: 20, UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: open}}
-}
-
-// Sweep inserts a Drain for each domain in normal mode: single messages fall
-// back to the portal in normal mode too.
-type Sweep struct{}
-
-// Kind names the job in River's table.
-func (Sweep) Kind() string { return "sweep" }
-
-// InsertOpts makes it the only one.
-func (Sweep) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{MaxAttempts: 1, UniqueOpts: river.UniqueOpts{ByState: open}}
+// InsertOpts makes the job unique by domain and gateway.
+func (d Drain) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{MaxAttempts: 20, Queue: GatewayQueue(d.Gateway), UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: open}}
 }
 
 // Partitions makes the index partitions of the days to come.

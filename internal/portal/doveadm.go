@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	statusBatch  = 50       // mailboxes asked for in one request: about 5 ms each
+	statusBatch  = 50       // mailboxes asked for in one request: about 5 ms each, 9 the first time
 	maxReplySize = 64 << 20 // of doveadm, in bytes: a listing takes about 120 a message
 )
 
@@ -35,15 +35,25 @@ type Listing struct {
 // exitUnknownUser is EX_NOUSER of sysexits.h.
 const exitUnknownUser = 67
 
-// Counts tells how many messages lie in the INBOX of each mailbox. Mailboxes
-// that Dovecot cannot open now are missing from the answer; an error means
-// that nothing is known.
+// Counts tells how many messages lie in the INBOX of each mailbox. One that
+// was never used has none, and is not made by asking. Mailboxes that Dovecot
+// cannot open now are missing from the answer; an error means that nothing is
+// known.
 func (c *Client) Counts(ctx context.Context, mailboxes []string) (map[string]int, error) {
 	out := make(map[string]int, len(mailboxes))
 	for batch := range slices.Chunk(mailboxes, statusBatch) {
-		commands := make([]command, len(batch))
-		for i, m := range batch {
-			commands[i] = statusOf(m)
+		// When it cannot be known, all are asked: a home too many is no harm,
+		// mail that is missed is.
+		unused, _ := c.unused(ctx, batch)
+		var ask []string
+		var commands []command
+		for _, m := range batch {
+			if unused[m] {
+				out[m] = 0
+				continue
+			}
+			ask = append(ask, m)
+			commands = append(commands, statusOf(m))
 		}
 		replies, err := c.doveadm(ctx, commands)
 		if err != nil {
@@ -51,7 +61,8 @@ func (c *Client) Counts(ctx context.Context, mailboxes []string) (map[string]int
 		}
 		for i, r := range replies {
 			if s, err := r.status(); err == nil {
-				out[batch[i]] = s.messages
+				out[ask[i]] = s.messages
+				c.used.add(ask[i])
 			}
 		}
 	}
@@ -96,6 +107,9 @@ type reply struct {
 
 // doveadm sends commands in one request and returns as many replies.
 func (c *Client) doveadm(ctx context.Context, commands []command) ([]reply, error) {
+	if len(commands) == 0 {
+		return nil, nil
+	}
 	for i := range commands {
 		commands[i][2] = strconv.Itoa(i)
 	}

@@ -8,9 +8,9 @@
 // When Dovecot is down, busy or does not know the mailbox, every method
 // returns an error within its deadline; all of them are temporary. A master
 // login to a user that does not exist is a connection closed without a reply,
-// so that "gone" and "down" cannot be told apart there. Asking for a mailbox
-// that never received anything creates its home: Dovecot opens INBOX by
-// making it.
+// so that "gone" and "down" cannot be told apart there. Dovecot opens an INBOX
+// that is missing by making it, and the mailbox's home with it; only Counts
+// looks first.
 package portal
 
 import (
@@ -46,6 +46,7 @@ type Client struct {
 	cfg  Config
 	key  string
 	http *http.Client
+	used used
 }
 
 // New returns a client; it does no I/O.

@@ -129,12 +129,23 @@ func TestCountsAndList(t *testing.T) {
 	if l, err := client.List(t.Context(), "unknown@example.test"); err == nil {
 		t.Errorf("a mailbox that does not exist has %+v", l)
 	}
-	// Dovecot makes the home of whoever is asked for, and of nobody else.
-	if _, err := os.Stat(dovecot.Home(bruno)); err != nil {
-		t.Error("Dovecot no longer makes homes when it is asked: correct the package comment")
+	for _, m := range []string{bruno, carla} {
+		if _, err := os.Stat(dovecot.Home(m)); err == nil {
+			t.Errorf("a home was made for %s, by asking", m)
+		}
 	}
-	if _, err := os.Stat(dovecot.Home(carla)); err == nil {
-		t.Error("a home was made for a mailbox that nobody asked for")
+	// The first message makes it: what was unused is not so for ever.
+	dovecot.Deliver("s@x.test", bruno, "Subject: first\r\n\r\n")
+	if counts, err := client.Counts(t.Context(), []string{bruno, carla}); err != nil || counts[bruno] != 1 {
+		t.Errorf("after the first message: %v, %v", counts, err)
+	}
+	// A directory that cannot be looked into says nothing.
+	home := dovecot.Home(carla)
+	if err := errors.Join(os.MkdirAll(home+"/sdbox/mailboxes", 0o755), os.WriteFile(home+"/sdbox/mailboxes/INBOX", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if counts, err := client.Counts(t.Context(), []string{carla}); err != nil || len(counts) != 0 {
+		t.Errorf("without a readable INBOX: %v, %v", counts, err)
 	}
 	many := make([]string, 0, 3*statusBatches)
 	for range statusBatches {

@@ -25,9 +25,15 @@ func (s *Stack) initDatabase(ctx context.Context) error {
 	return nil
 }
 
-func (s *Stack) postgresCommand() []string {
+// postgresCommand runs the server with what the role sets.
+func (s *Stack) postgresCommand() ([]string, error) {
+	roles, err := OpenRoles(s.layout.Repo)
+	if err != nil {
+		return nil, err
+	}
+	locks := fmt.Sprintf("max_locks_per_transaction=%v", roles.defaults["postgresql_max_locks_per_transaction"])
 	return []string{s.layout.PostgresBin + "/postgres", "-D", s.layout.path("postgres", "data"), "-p", s.layout.port("postgres"),
-		"-k", s.layout.path("postgres", "socket"), "-h", "127.0.0.1", "-c", "max_connections=200", "-c", "log_min_messages=warning"}
+		"-k", s.layout.path("postgres", "socket"), "-h", "127.0.0.1", "-c", "max_connections=200", "-c", "log_min_messages=warning", "-c", locks}, nil
 }
 
 // asPostgres runs a PostgreSQL program as its user.

@@ -13,7 +13,7 @@ import (
 )
 
 // portNames are the names of a stack's ports, as Options.Ports takes them.
-var portNames = []string{"smtp", "submission", "reentry", "imap", "imaps", "pop3", "doveadm", "portal", "postgres",
+var portNames = []string{"smtp", "submission", "reentry", "reentry-quiet", "imap", "imaps", "pop3", "doveadm", "portal", "postgres",
 	"primary", "internet", "milter-metrics", "policyd-metrics", "dovecot-auth-metrics", "worker-metrics", "admin-metrics"}
 
 // PortNames lists the ports of a stack.

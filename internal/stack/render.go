@@ -14,10 +14,10 @@ import (
 	"github.com/nikolalohinski/gonja/v2/loaders"
 )
 
-// rolesWithDefaults are the Ansible roles whose templates the stack renders.
-// A template may use the defaults of all of them, as in a play that names
+// rolesWithDefaults are the Ansible roles whose templates the stack renders, and
+// whose settings it takes over. A template may use the defaults of all of them, as in a play that names
 // them all.
-var rolesWithDefaults = []string{"postfix", "dovecot", "understudy"}
+var rolesWithDefaults = []string{"postfix", "dovecot", "understudy", "postgresql"}
 
 // Variables are what templates are rendered with: Ansible variable names and
 // their values.

@@ -9,6 +9,8 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+
+	"understudy/internal/wait"
 )
 
 // TestSending: a customer's server that signs in, what it may and may not,
@@ -23,7 +25,7 @@ func TestSending(t *testing.T) {
 	}
 	signedIn := func() *smtp.Client {
 		var c *smtp.Client
-		eventually(t, "the account signs in", func() error {
+		wait.Until(t, "the account signs in", func() error {
 			if c != nil {
 				c.Close()
 			}
@@ -38,7 +40,7 @@ func TestSending(t *testing.T) {
 	}
 	arrives := func(text string) {
 		t.Helper()
-		eventually(t, "delivery to the internet", func() error { _, err := inMaildir(internet, text); return err })
+		wait.Until(t, "delivery to the internet", func() error { _, err := inMaildir(internet, text); return err })
 	}
 	to := []string{"friend@elsewhere.test"}
 
@@ -85,7 +87,7 @@ func TestSending(t *testing.T) {
 		t.Fatal(err)
 	}
 	arrives("Body of with a report")
-	eventually(t, "the report", func() error {
+	wait.Until(t, "the report", func() error {
 		_, err := inMaildir(s.layout.path("primary", "mail", "ana"), "Action: delivered")
 		return err
 	})

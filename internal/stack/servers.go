@@ -27,7 +27,11 @@ func (s *Stack) command(c Component) ([]string, *account, error) {
 	switch c {
 	case Postgres:
 		a, err := lookupAccount("postgres")
-		return s.postgresCommand(), &a, err
+		if err != nil {
+			return nil, nil, err
+		}
+		argv, err := s.postgresCommand()
+		return argv, &a, err
 	case Postfix, Primary, Internet:
 		return s.masterCommand(c), nil, nil
 	case Dovecot:
@@ -50,7 +54,7 @@ func (s *Stack) checks(c Component) []check {
 	case Postgres:
 		return []check{s.postgresAnswers}
 	case Postfix:
-		signs := []check{banner(l.address("smtp"), "220 "), banner(l.address("reentry"), "220 ")}
+		signs := []check{banner(l.address("smtp"), "220 "), banner(l.address("reentry"), "220 "), banner(l.address("reentry-quiet"), "220 ")}
 		if l.has(DovecotAuth) { // without it a submission smtpd cannot start
 			signs = append(signs, banner(l.address("submission"), "220 "))
 		}

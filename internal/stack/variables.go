@@ -27,6 +27,7 @@ func (s *Stack) variables() (Variables, error) {
 		"postfix_submission_service":    l.address("submission"),
 		"postfix_submissions_service":   "",
 		"postfix_reentry_port":          l.Ports["reentry"],
+		"postfix_reentry_quiet_port":    l.Ports["reentry-quiet"],
 		"postfix_tls_cert_file":         l.path("etc", "tls", "cert.pem"),
 		"postfix_tls_key_file":          l.path("etc", "tls", "key.pem"),
 		"postfix_tls_ca_file":           "",

@@ -19,6 +19,8 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+
+	"understudy/internal/wait"
 )
 
 // everythingButWorker holds the mode still: what is tested is the templates'
@@ -93,26 +95,6 @@ func submit(t *testing.T, s *Stack, user, from string, to []string, text string)
 	return transact(c, from, to, text)
 }
 
-// eventually polls until f returns no error.
-func eventually(t *testing.T, what string, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
 // inMaildir expects one message with this text below maildir.
 func inMaildir(maildir, text string) (string, error) {
 	found, err := filepath.Glob(filepath.Join(maildir, "new", "*"))
@@ -179,7 +161,7 @@ func TestWiring(t *testing.T) {
 		if err := fromInternet(t, s, "somebody@outside.test", []string{"ana@example.test"}, message("one")); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "delivery to the primary", func() error {
+		wait.Until(t, "delivery to the primary", func() error {
 			got, err := inMaildir(primary("ana"), "Body of one")
 			if err != nil {
 				return err
@@ -206,13 +188,13 @@ func TestWiring(t *testing.T) {
 		if err := transact(c, "dora@example.test", []string{"friend@elsewhere.test"}, message("out")); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "delivery to the internet", func() error { _, err := inMaildir(internet, "Body of out"); return err })
+		wait.Until(t, "delivery to the internet", func() error { _, err := inMaildir(internet, "Body of out"); return err })
 	})
 	t.Run("portal users send out", func(t *testing.T) {
 		if err := submit(t, s, "ana", "ana@example.test", []string{"friend@elsewhere.test"}, message("answer")); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "delivery to the internet", func() error { _, err := inMaildir(internet, "Body of answer"); return err })
+		wait.Until(t, "delivery to the internet", func() error { _, err := inMaildir(internet, "Body of answer"); return err })
 	})
 	t.Run("internet's server sends in", func(t *testing.T) {
 		c := smtp.NewClient(dialFrom(t, "127.0.0.1", s.layout.address("internet")))
@@ -221,7 +203,7 @@ func TestWiring(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, user := range []string{"carla", "dora"} {
-			eventually(t, "delivery to the primary", func() error { _, err := inMaildir(primary(user), "Body of in"); return err })
+			wait.Until(t, "delivery to the primary", func() error { _, err := inMaildir(primary(user), "Body of in"); return err })
 		}
 	})
 	t.Run("the worker's way into the portal", func(t *testing.T) {
@@ -264,7 +246,7 @@ func TestWiring(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, user := range []string{"ana", "bruno"} {
-			eventually(t, "delivery to the portal", func() error {
+			wait.Until(t, "delivery to the portal", func() error {
 				got, err := inPortal(s, user, "Body of two")
 				if err != nil {
 					return err

@@ -33,14 +33,16 @@ const visible = `($1 OR EXISTS (SELECT FROM account a WHERE a.id = $2 AND (a.rol
 // Domain is one customer domain with what people want to see beside it.
 type Domain struct {
 	directory.Domain
-	CreatedAt time.Time `db:"created_at" json:"created_at"`
-	Mailboxes int       `db:"mailboxes" json:"mailboxes"` // registered ones
+	CreatedAt time.Time  `db:"created_at" json:"created_at"`
+	Mailboxes int        `db:"mailboxes" json:"mailboxes"`             // registered ones
+	KeptDays  *int       `db:"kept_days" json:"kept_days,omitempty"`   // a longer retention of the last week: nothing that it keeps
+	KeptUntil *time.Time `db:"kept_until" json:"kept_until,omitempty"` // is removed until then; nil: there was none
 }
 
 const selectDomain = `SELECT d.id, d.name, d.primaries, d.activation, d.scope, d.mode, d.mode_since, d.mode_manual,
 	d.primary_failing, d.retention_days, d.outbound_networks, d.detect_failures, d.detect_storm, d.probe_seconds, d.recover_seconds,
-	d.version, d.created_at,
-	(SELECT count(*) FROM mailbox m WHERE m.domain_id = d.id) AS mailboxes FROM domain d WHERE `
+	d.version, d.created_at, (SELECT count(*) FROM mailbox m WHERE m.domain_id = d.id) AS mailboxes, r.longer AS kept_days, r.longer_until AS kept_until
+	FROM domain d LEFT JOIN retention r ON r.domain = d.name AND r.longer > r.days AND r.longer_until > now() WHERE `
 
 // Domains returns the domains that v may see, sorted by name.
 func (s *Store) Domains(ctx context.Context, v Viewer) ([]Domain, error) {
@@ -88,6 +90,8 @@ type DomainChange struct {
 	DetectStorm      *Own
 	ProbeSeconds     *Own
 	RecoverSeconds   *Own
+
+	Actor string // who changes them, for the audit
 }
 
 // Own is a domain's own value of a setting that has a default; nil is to have
@@ -105,6 +109,7 @@ func (s *Store) SetDomain(ctx context.Context, name string, c DomainChange) (*Do
 		if err != nil {
 			return err
 		}
+		days := d.RetentionDays
 		c.apply(&d)
 		if err := checkDomain(&d); err != nil {
 			return err
@@ -113,6 +118,9 @@ func (s *Store) SetDomain(ctx context.Context, name string, c DomainChange) (*Do
 			outbound_networks = $6, detect_failures = $7, detect_storm = $8, probe_seconds = $9, recover_seconds = $10 WHERE name = $1`,
 			name, d.Primaries, d.Activation, d.Scope, d.RetentionDays, d.OutboundNetworks,
 			d.DetectFailures, d.DetectStorm, d.ProbeSeconds, d.RecoverSeconds)
+		if err == nil && d.RetentionDays != days {
+			err = recordDomains(ctx, tx, c.Actor, ActionRetention, "", []string{name}, fmt.Sprintf("%d days, not %d", d.RetentionDays, days))
+		}
 		return err
 	})
 	if err != nil {

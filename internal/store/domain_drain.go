@@ -2,9 +2,10 @@ package store
 
 import "context"
 
-// DrainState is how far a domain's mail is on its way back to the primary.
+// DrainState is how far a domain's mail is on its way back to the primary,
+// from the portals of all gateways.
 type DrainState struct {
-	Running  bool          `json:"running"` // a drain is under way or waits for its turn
+	Running  bool          `json:"running"` // a drain of some gateway is under way or waits for its turn
 	Counts   LedgerCounts  `json:"counts"`
 	Messages []LedgerEntry `json:"held_messages"` // the longest held first
 }

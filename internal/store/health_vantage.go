@@ -19,11 +19,17 @@ type Vantage struct {
 // Unusual reports that people should know: most primaries fail at once.
 func (v *Vantage) Unusual() bool { return v != nil && v.View != "clear" }
 
-// SaveVantage replaces the worker's word.
+// SaveVantage replaces the worker's word, and keeps the episode that it is of.
 func (s *Store) SaveVantage(ctx context.Context, v Vantage) error {
-	_, err := s.Pool.Exec(ctx, `INSERT INTO vantage (view, detail, since, checked_at) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (one) DO UPDATE SET view = EXCLUDED.view, detail = EXCLUDED.detail, since = EXCLUDED.since, checked_at = EXCLUDED.checked_at`,
-		v.View, v.Detail, v.Since, v.CheckedAt)
+	err := s.tx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO vantage (view, detail, since, checked_at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (one) DO UPDATE SET view = EXCLUDED.view, detail = EXCLUDED.detail, since = EXCLUDED.since, checked_at = EXCLUDED.checked_at`,
+			v.View, v.Detail, v.Since, v.CheckedAt)
+		if err != nil {
+			return err
+		}
+		return keepEpisode(ctx, tx, &v)
+	})
 	return wrap("save view of the own network", err)
 }
 

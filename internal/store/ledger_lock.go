@@ -10,11 +10,11 @@ import (
 	"understudy/internal/directory"
 )
 
-// LockDrain makes the caller the only one to drain a domain until it calls
-// release: ok is false when another has the lock. PostgreSQL frees it when
-// the process ends in any way.
-func (s *Store) LockDrain(ctx context.Context, domain string) (release func(), ok bool, err error) {
-	return s.tryLock(ctx, "drain "+domain)
+// LockDrain makes the caller the only one to drain a domain at a gateway until
+// it calls release: ok is false when another has the lock. PostgreSQL frees it
+// when the process ends in any way.
+func (s *Store) LockDrain(ctx context.Context, gateway, domain string) (release func(), ok bool, err error) {
+	return s.tryLock(ctx, "drain "+domain+" at "+gateway)
 }
 
 // LockRedelivery is LockDrain for a redelivery.
@@ -50,13 +50,11 @@ func (s *Store) tryLock(ctx context.Context, name string) (release func(), ok bo
 type ModeState struct {
 	Mode    directory.Mode `db:"mode"`
 	Version int64          `db:"version"` // a directory of this version knows the mode
-	Change  int64          `db:"change"`  // the newest real change in the timeline; 0: none
 }
 
 // Mode reads a domain's mode; ErrNotFound when there is no such domain.
 func (s *Store) Mode(ctx context.Context, domain string) (ModeState, error) {
-	rows, err := s.Pool.Query(ctx, `SELECT d.mode, d.version, coalesce((SELECT max(c.id) FROM mode_change c WHERE c.domain_id = d.id AND NOT c.observed), 0) AS change
-		FROM domain d WHERE d.name = $1`, domain)
+	rows, err := s.Pool.Query(ctx, `SELECT mode, version FROM domain WHERE name = $1`, domain)
 	if err != nil {
 		return ModeState{}, wrap("read mode of "+domain, err)
 	}

@@ -7,9 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// LedgerOf returns what the ledger says of a mailbox, by GUID.
-func (s *Store) LedgerOf(ctx context.Context, mailbox string) (map[string]LedgerEntry, error) {
-	rows, err := s.Pool.Query(ctx, `SELECT * FROM drain_ledger WHERE mailbox = $1`, mailbox)
+// LedgerOf returns what the ledger says of a gateway's mailbox, by GUID.
+func (s *Store) LedgerOf(ctx context.Context, gateway, mailbox string) (map[string]LedgerEntry, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT * FROM drain_ledger WHERE gateway = $1 AND mailbox = $2`, gateway, mailbox)
 	if err != nil {
 		return nil, wrap("read drain ledger", err)
 	}
@@ -21,10 +21,21 @@ func (s *Store) LedgerOf(ctx context.Context, mailbox string) (map[string]Ledger
 	return out, wrap("read drain ledger", err)
 }
 
-// OpenMailboxes returns the mailboxes of a domain that have a message in the
-// ledger that is not Done.
-func (s *Store) OpenMailboxes(ctx context.Context, domain string) ([]string, error) {
-	rows, err := s.Pool.Query(ctx, `SELECT DISTINCT mailbox FROM drain_ledger WHERE domain = $1 AND state <> 'done' ORDER BY mailbox`, domain)
+// OpenMailboxes returns the mailboxes of a domain that have a message at a
+// gateway that is in the ledger and not Done.
+func (s *Store) OpenMailboxes(ctx context.Context, gateway, domain string) ([]string, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT DISTINCT mailbox FROM drain_ledger
+		WHERE gateway = $1 AND domain = $2 AND state <> 'done' ORDER BY mailbox`, gateway, domain)
+	if err != nil {
+		return nil, wrap("read drain ledger", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return out, wrap("read drain ledger", err)
+}
+
+// OpenDomains returns the domains that OpenMailboxes has something for.
+func (s *Store) OpenDomains(ctx context.Context, gateway string) ([]string, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT DISTINCT domain FROM drain_ledger WHERE gateway = $1 AND state <> 'done' ORDER BY domain`, gateway)
 	if err != nil {
 		return nil, wrap("read drain ledger", err)
 	}
@@ -40,7 +51,7 @@ type LedgerCounts struct {
 	Held    int64 `db:"held" json:"held"`
 }
 
-// Counts sums up the ledger of a domain. Done counts what PruneLedger has
+// Counts sums up the ledger of a domain, over all gateways. Done counts what PruneLedger has
 // left.
 func (s *Store) Counts(ctx context.Context, domain string) (LedgerCounts, error) {
 	rows, err := s.Pool.Query(ctx, `SELECT count(*) FILTER (WHERE state = 'sending') AS sending, count(*) FILTER (WHERE state = 'sent') AS sent,
@@ -55,7 +66,7 @@ func (s *Store) Counts(ctx context.Context, domain string) (LedgerCounts, error)
 // HeldMessages returns a domain's held messages, the longest held first.
 func (s *Store) HeldMessages(ctx context.Context, domain string, limit int) ([]LedgerEntry, error) {
 	rows, err := s.Pool.Query(ctx, `SELECT * FROM drain_ledger WHERE domain = $1 AND state = 'held'
-		ORDER BY updated_at, mailbox, guid LIMIT $2`, domain, limit)
+		ORDER BY updated_at, mailbox, guid, gateway LIMIT $2`, domain, limit)
 	if err != nil {
 		return nil, wrap("read held messages", err)
 	}

@@ -22,7 +22,7 @@ type Mailbox struct {
 	CreatedAt    time.Time `db:"created_at" json:"created_at"`
 }
 
-const selectMailbox = `SELECT m.id, m.domain_id, m.address, m.name, m.covered, m.enabled, m.quota_bytes, m.version, m.created_at, d.name AS domain,
+const selectMailbox = `SELECT m.id, m.domain_id, m.address, m.name, m.covered, m.enabled, m.quota_bytes, m.refused, m.version, m.created_at, d.name AS domain,
 	EXISTS (SELECT FROM credential c WHERE c.mailbox_id = m.id AND c.kind = 'password') AS has_password,
 	(SELECT count(*) FROM credential c WHERE c.mailbox_id = m.id AND c.kind = 'app') AS app_passwords,
 	ARRAY(SELECT a.address FROM alias a WHERE a.mailbox_id = m.id ORDER BY a.address) AS aliases

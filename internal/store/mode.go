@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"understudy/internal/directory"
-	"understudy/internal/job"
 )
 
 // ModeChange is one row of a domain's timeline.
@@ -24,6 +23,7 @@ type ModeChange struct {
 	Observed bool            `db:"observed" json:"observed"` // only what activation "observe" would have done
 	Reason   string          `db:"reason" json:"reason"`
 	Evidence json.RawMessage `db:"evidence" json:"evidence"`
+	Version  int64           `db:"-" json:"-"` // of the first directory that has it; only SwitchMode fills it in
 }
 
 // Switch asks for a change of mode.
@@ -36,8 +36,8 @@ type Switch struct {
 	Evidence any // JSON; nil is {}
 }
 
-// SwitchMode changes a domain's mode, adds the row to its timeline and
-// inserts the drain when back to normal, all or nothing. A person who confirms the
+// SwitchMode changes a domain's mode and adds the row to its timeline, all or
+// nothing. Each gateway's worker sees the change in the directory. A person who confirms the
 // present mode only takes it over as manual; when nothing changes at all the
 // result is nil. The machine never ends a manual emergency, nor switches a
 // domain that is not automatic: ErrConflict.
@@ -68,8 +68,9 @@ func (s *Store) SwitchMode(ctx context.Context, sw Switch) (*ModeChange, error) 
 			_, err := tx.Exec(ctx, `UPDATE domain SET mode_manual = $2 WHERE id = $1`, id, keepManual)
 			return err
 		}
-		if _, err := tx.Exec(ctx, `UPDATE domain SET mode = $2, mode_since = now(), mode_manual = $3 WHERE id = $1`,
-			id, sw.To, keepManual); err != nil {
+		var version int64
+		if err := tx.QueryRow(ctx, `UPDATE domain SET mode = $2, mode_since = now(), mode_manual = $3 WHERE id = $1 RETURNING version`,
+			id, sw.To, keepManual).Scan(&version); err != nil {
 			return err
 		}
 		out, err = insertModeChange(ctx, tx, ModeChange{DomainID: id, From: from, To: sw.To, Actor: sw.Actor,
@@ -77,10 +78,8 @@ func (s *Store) SwitchMode(ctx context.Context, sw Switch) (*ModeChange, error) 
 		if err != nil {
 			return err
 		}
-		if sw.To == directory.Normal {
-			_, err = s.jobs.InsertTx(ctx, tx, job.Drain{Domain: sw.Domain}, nil)
-		}
-		return err
+		out.Version = version
+		return nil
 	})
 	if err != nil {
 		return nil, wrap("switch mode of "+sw.Domain, err)

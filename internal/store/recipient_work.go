@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,45 +19,54 @@ type SeenRecipient struct {
 	Received time.Time `db:"received"`
 }
 
+// ScannedDay is how far a day of the index was read.
+type ScannedDay struct {
+	Day  time.Time `db:"day"`
+	From int32     `db:"ord"`  // the first message to read, in the order in which they came into the index
+	To   int32     `db:"next"` // and the first that is not to be read yet
+}
+
 // ScanRecipients reads the envelope recipients of inbound messages that were
-// not read before, of at most so many messages. Messages come into the index
-// in no strict order: those of the last while are read again each time. upto
-// is for ScannedTo, when all is noted.
-func (s *Store) ScanRecipients(ctx context.Context, now time.Time, while time.Duration, messages int) (out []SeenRecipient, upto time.Time, err error) {
-	var from time.Time
-	err = s.Pool.QueryRow(ctx, `SELECT upto FROM recipient_scan`).Scan(&from)
-	if errors.Is(err, pgx.ErrNoRows) {
-		from, err = now.Add(-24*time.Hour), nil
-	}
+// not read before, of about so many messages, the newest days first. read is
+// for ScannedTo, when all is noted.
+func (s *Store) ScanRecipients(ctx context.Context, messages int32) (out []SeenRecipient, read []ScannedDay, err error) {
+	rows, err := s.Pool.Query(ctx, `SELECT d.day, coalesce(r.ord, 0) AS ord, d.next FROM index_day d LEFT JOIN recipient_scan_day r ON r.day = d.day
+		WHERE d.next > coalesce(r.ord, 0) ORDER BY d.day DESC`)
 	if err != nil {
-		return nil, from, wrap("read recipients", err)
+		return nil, nil, wrap("read recipients", err)
 	}
-	rows, err := s.Pool.Query(ctx, `SELECT received, recipients FROM message
-		WHERE received >= $1 AND received < $2 AND direction = 'inbound' ORDER BY received LIMIT $3`, from, now, messages)
+	days, err := pgx.CollectRows(rows, pgx.RowToStructByName[ScannedDay])
 	if err != nil {
-		return nil, from, wrap("read recipients", err)
+		return nil, nil, wrap("read recipients", err)
 	}
-	defer rows.Close()
-	n, last := 0, from
-	for rows.Next() {
-		var to []string
-		if err := rows.Scan(&last, &to); err != nil {
-			return nil, from, wrap("read recipients", err)
+	for _, d := range days {
+		if messages <= 0 {
+			break
 		}
-		for _, a := range to {
-			out = append(out, SeenRecipient{a, last})
+		d.To = min(d.To, d.From+messages)
+		messages -= d.To - d.From
+		rows, err := s.Pool.Query(ctx, `SELECT unnest(recipients) AS address, received FROM message
+			WHERE received >= $1 AND received < $2 AND ord >= $3 AND ord < $4 AND direction = 'inbound'`, d.Day, d.Day.AddDate(0, 0, 1), d.From, d.To)
+		if err != nil {
+			return nil, nil, wrap("read recipients", err)
 		}
-		n++
+		seen, err := pgx.CollectRows(rows, pgx.RowToStructByName[SeenRecipient])
+		if err != nil {
+			return nil, nil, wrap("read recipients", err)
+		}
+		out, read = append(out, seen...), append(read, d)
 	}
-	if upto = now.Add(-while); n == messages || upto.Before(from) {
-		upto = last
-	}
-	return out, upto, wrap("read recipients", rows.Err())
+	return out, read, nil
 }
 
 // ScannedTo notes how far ScanRecipients has come.
-func (s *Store) ScannedTo(ctx context.Context, upto time.Time) error {
-	_, err := s.Pool.Exec(ctx, `INSERT INTO recipient_scan (upto) VALUES ($1) ON CONFLICT (one) DO UPDATE SET upto = greatest(recipient_scan.upto, $1)`, upto)
+func (s *Store) ScannedTo(ctx context.Context, read []ScannedDay) error {
+	days, to := make([]time.Time, len(read)), make([]int32, len(read))
+	for i, d := range read {
+		days[i], to[i] = d.Day, d.To
+	}
+	_, err := s.Pool.Exec(ctx, `INSERT INTO recipient_scan_day (day, ord) SELECT x.day, x.ord FROM unnest($1::date[], $2::integer[]) AS x (day, ord)
+		JOIN index_day d ON d.day = x.day ON CONFLICT (day) DO UPDATE SET ord = EXCLUDED.ord`, days, to)
 	return wrap("note recipients read", err)
 }
 

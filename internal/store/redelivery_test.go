@@ -124,8 +124,10 @@ func TestRedeliveryByQuery(t *testing.T) {
 	if err != nil || len(lines) != 4 || lines[0].Actor != "adm" || lines[0].Action != ActionRedeliver {
 		t.Errorf("audit %+v, %v", lines, err)
 	}
-	if _, err := s.Redeliver(t.Context(), NewRedelivery{Actor: "op", Query: `subject:"`}); err == nil {
-		t.Error("a wrong query is taken")
+	for _, text := range []string{`subject:"`, "&"} { // the latter is not everything
+		if _, err := s.Redeliver(t.Context(), NewRedelivery{Actor: "op", Access: Access{All: true}, Query: text}); err == nil {
+			t.Errorf("%s is taken", text)
+		}
 	}
 }
 

@@ -29,9 +29,11 @@ var (
 
 // Store is a pool of connections with the queries as methods.
 type Store struct {
-	Pool *pgxpool.Pool
-	jobs *river.Client[pgx.Tx] // inserts only
-	now  func() time.Time      // by which messages expire
+	Pool    *pgxpool.Pool
+	jobs    *river.Client[pgx.Tx] // inserts only
+	now     func() time.Time      // by which messages expire
+	looking chan struct{}         // taken by searches
+	memory  int                   // bytes of postings that a search may hold at a time
 }
 
 // New opens a pool. It does not wait for the server: see Ready.
@@ -52,7 +54,7 @@ func New(ctx context.Context, cfg *pgxpool.Config) (*Store, error) {
 		pool.Close()
 		return nil, fmt.Errorf("open job queue: %w", err)
 	}
-	return &Store{Pool: pool, jobs: jobs, now: time.Now}, nil
+	return &Store{Pool: pool, jobs: jobs, now: time.Now, looking: make(chan struct{}, maxLooking), memory: lookBytes}, nil
 }
 
 // Close ends all connections.

@@ -138,11 +138,6 @@ func TestSwitchMode(t *testing.T) {
 	if err != nil || len(line) != 2 || line[0].Actor != "op" || line[1].Actor != "detector" {
 		t.Errorf("timeline %+v, %v", line, err)
 	}
-	var jobs string
-	err = s.Pool.QueryRow(ctx, `SELECT string_agg(kind, ' ' ORDER BY id) FROM river_job`).Scan(&jobs)
-	if err != nil || jobs != "drain" {
-		t.Errorf("jobs %q, %v", jobs, err)
-	}
 	if _, err := s.SwitchMode(ctx, Switch{Domain: "unknown.test", To: directory.Normal, Manual: true}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("unknown domain: %v", err)
 	}

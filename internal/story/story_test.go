@@ -33,6 +33,12 @@ func TestMain(m *testing.M) {
 // newStack starts a scratch stack that lives as long as the test.
 func newStack(t *testing.T) (*Story, *stack.Stack) {
 	t.Helper()
+	return newStackWith(t, nil)
+}
+
+// newStackWith is newStack with variables of its own.
+func newStackWith(t *testing.T, vars stack.Variables) (*Story, *stack.Stack) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "us-")
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +48,7 @@ func newStack(t *testing.T) (*Story, *stack.Stack) {
 		t.Fatal(err)
 	}
 	run := filepath.Join(dir, "run")
-	st, err := stack.Up(t.Context(), stack.Options{Dir: run, RepoRoot: "../..", Bin: bin, Progress: t.Output()})
+	st, err := stack.Up(t.Context(), stack.Options{Dir: run, RepoRoot: "../..", Bin: bin, Variables: vars, Progress: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}

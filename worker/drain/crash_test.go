@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,11 +25,30 @@ const childVariable = "UNDERSTUDY_DRAIN_TEST_CHILD"
 
 // childConfig is what a child process is told.
 type childConfig struct {
-	Database string
-	Portal   portal.Config
+	Gateway     string
+	Database    string
+	Portal      portal.Config
+	Concurrency int
+	Sent        int // it kills itself when it has recorded so many as sent; 0: never
 }
 
-// child drains example.test again and again, until it is killed.
+// deadly is a store that kills the process in the middle of a drain.
+type deadly struct {
+	*store.Store
+	left atomic.Int64
+}
+
+func (d *deadly) MarkSent(ctx context.Context, k store.LedgerKey, reply string) error {
+	err := d.Store.MarkSent(ctx, k, reply)
+	if err == nil && d.left.Add(-1) == 0 {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL) //nolint:errcheck // it is itself
+		select {}
+	}
+	return err
+}
+
+// child drains example.test again and again, until it is killed or, with Sent,
+// nothing is left.
 func child() {
 	var c childConfig
 	if err := json.Unmarshal([]byte(os.Getenv(childVariable)), &c); err != nil {
@@ -45,11 +66,34 @@ func child() {
 	dir := directory.New()
 	f := directory.Follower{Directory: dir, Config: cfg.ConnConfig, Log: slog.New(slog.DiscardHandler)}
 	go f.Run(ctx) //nolint:errcheck // only about its file, which it has not
-	w := New(Config{Directory: dir, Ledger: s, Portal: portal.New(c.Portal), Delivery: &delivery.Client{}, Concurrency: 3,
-		Timeout: time.Minute, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	ledger := &deadly{Store: s}
+	ledger.left.Store(int64(c.Sent))
+	w := New(Config{Gateway: c.Gateway, Directory: dir, Ledger: ledger, Portal: portal.New(c.Portal), Delivery: &delivery.Client{},
+		Concurrency: c.Concurrency, Timeout: time.Minute, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	for {
-		w.Run(ctx, domain) //nolint:errcheck // the test looks at what arrives
+		changed := dir.Changed()
+		d, ok := dir.Domain(domain)
+		if !ok {
+			<-changed
+			continue
+		}
+		w.lookAtAll(d, look{at: time.Now()})
+		sum, err := w.Run(ctx, domain) // the test looks at what arrives
+		if c.Sent > 0 && err == nil && sum == (Summary{Outcome: Complete}) {
+			return
+		}
 	}
+}
+
+func (c childConfig) command(t *testing.T) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	return cmd
 }
 
 // TestKill kills the draining process again and again: all arrives, and no
@@ -61,18 +105,14 @@ func TestKill(t *testing.T) {
 	for n := range total {
 		w.portal.Deliver("s@x.test", []string{ana, bruno, carla}[n%3], message(n))
 	}
-	config, err := json.Marshal(childConfig{Database: w.url, Portal: w.portal.Config})
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := childConfig{Gateway: "mx1", Database: w.url, Portal: w.portal.Config, Concurrency: 3}
 	crashes, uncertain := 0, 0
 	for began := time.Now(); w.remaining() > 0; {
 		if time.Since(began) > 2*time.Minute {
 			t.Fatalf("%d remain after %d crashes", w.remaining(), crashes)
 		}
 		before := w.remaining()
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childVariable+"="+string(config))
+		cmd := config.command(t)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,9 @@
 // Package drain returns mail to the primary: what is still in the portal
-// INBOXes of a domain in normal mode is sent there and removed.
+// INBOXes of a domain in normal mode is sent there and removed. Each gateway's
+// worker does so for its own portal, and has the ledger's rows to itself.
+//
+// The portal is asked only about mailboxes that may hold mail (Sweep); what has
+// not been dealt with is asked for again.
 //
 // The ledger in PostgreSQL is the only memory (store.LedgerState draws its
 // states); the message itself stays in its INBOX until the primary's 250 is
@@ -41,15 +45,15 @@ import (
 // Ledger is what the drain needs of the store.
 type Ledger interface {
 	Mode(ctx context.Context, domain string) (store.ModeState, error)
-	LockDrain(ctx context.Context, domain string) (release func(), ok bool, err error)
-	OpenMailboxes(ctx context.Context, domain string) ([]string, error)
-	LedgerOf(ctx context.Context, mailbox string) (map[string]store.LedgerEntry, error)
-	Settle(ctx context.Context, mailbox string, present []string) error
+	LockDrain(ctx context.Context, gateway, domain string) (release func(), ok bool, err error)
+	OpenMailboxes(ctx context.Context, gateway, domain string) ([]string, error)
+	LedgerOf(ctx context.Context, gateway, mailbox string) (map[string]store.LedgerEntry, error)
+	Settle(ctx context.Context, gateway, mailbox string, present []string) error
 	Begin(ctx context.Context, k store.LedgerKey, domain string, size int64) (store.LedgerEntry, error)
 	Failed(ctx context.Context, k store.LedgerKey, reply string) error
 	Hold(ctx context.Context, k store.LedgerKey, reply string) error
 	MarkSent(ctx context.Context, k store.LedgerKey, reply string) error
-	MarkDone(ctx context.Context, mailbox string, guids ...string) error
+	MarkDone(ctx context.Context, gateway, mailbox string, guids ...string) error
 }
 
 // Portal is what the drain needs of the portal mailboxes.
@@ -66,6 +70,7 @@ type Deliverer interface {
 
 // Config is what a Worker works with; every field but Metrics is needed.
 type Config struct {
+	Gateway     string // name of this machine: of whose portal Portal is the client
 	Directory   *directory.Directory
 	Ledger      Ledger
 	Portal      Portal
@@ -81,10 +86,12 @@ type Worker struct {
 	river.WorkerDefaults[job.Drain]
 	Config
 	metrics *metrics
+	looks   looks
+	now     func() time.Time // by which looks are due
 }
 
 // New returns a worker.
-func New(c Config) *Worker { return &Worker{Config: c, metrics: newMetrics(c.Metrics)} }
+func New(c Config) *Worker { return &Worker{Config: c, metrics: newMetrics(c.Metrics), now: time.Now} }
 
 const (
 	maxRun     = time.Minute // then the job makes room for others, and goes on later
@@ -144,7 +151,7 @@ const (
 	NotNormal  Outcome = "not-normal" // the domain is in emergency, or gone
 	Unfinished Outcome = "unfinished" // its time was over, or the program stops
 	Trouble    Outcome = "trouble"    // with the primary or the portal: try again later
-	Locked     Outcome = "locked"     // another process drains this domain
+	Locked     Outcome = "locked"     // another process of this name drains this domain
 )
 
 // Summary is the result of a run.
@@ -156,7 +163,7 @@ type Summary struct {
 	Left     int // in INBOX, for another run
 }
 
-// Run makes one pass over the INBOXes of a domain.
+// Run makes one pass over the INBOXes of a domain that are to be looked at.
 func (w *Worker) Run(ctx context.Context, domain string) (Summary, error) {
 	mode, err := w.Ledger.Mode(ctx, domain)
 	if errors.Is(err, store.ErrNotFound) || err == nil && mode.Mode != directory.Normal {
@@ -168,7 +175,7 @@ func (w *Worker) Run(ctx context.Context, domain string) (Summary, error) {
 	if !w.caughtUp(ctx, mode.Version) {
 		return Summary{Outcome: Trouble}, nil
 	}
-	release, ok, err := w.Ledger.LockDrain(ctx, domain)
+	release, ok, err := w.Ledger.LockDrain(ctx, w.Gateway, domain)
 	if err != nil {
 		return Summary{}, err
 	}

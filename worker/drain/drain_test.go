@@ -267,7 +267,7 @@ func TestOneDrainAtATime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.portal.Deliver("s@x.test", ana, message(1))
-	release, ok, err := openStore(t, w.url).LockDrain(t.Context(), domain)
+	release, ok, err := openStore(t, w.url).LockDrain(t.Context(), "mx1", domain)
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
@@ -307,7 +307,7 @@ func TestSentIsOnlyRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	flagDeleted(t, w.portal.Login(ana), 1)
-	w.exec(`INSERT INTO drain_ledger (mailbox, guid, domain, state, attempts) VALUES ($1, $2, $4, 'sent', 1), ($1, $3, $4, 'sending', 1)`,
+	w.exec(`INSERT INTO drain_ledger (gateway, mailbox, guid, domain, state, attempts) VALUES ('mx1', $1, $2, $4, 'sent', 1), ('mx1', $1, $3, $4, 'sending', 1)`,
 		ana, l.Entries[0].GUID, l.Entries[1].GUID, domain)
 	if s := w.run(Complete); s.Returned != 2 || w.left(ana) != 0 {
 		t.Errorf("summary %+v", s)

@@ -19,42 +19,44 @@ type plan struct {
 	send   []portal.Entry // oldest first
 }
 
-// mailbox drains one INBOX. Its error is the ledger's; other trouble is noted.
-func (r *run) mailbox(ctx context.Context, m *directory.Mailbox) error {
+// mailbox drains one INBOX; done when nothing of it is left for another run.
+// Its error is the ledger's; other trouble is noted.
+func (r *run) mailbox(ctx context.Context, m *directory.Mailbox) (done bool, err error) {
 	listing, err := r.Portal.List(ctx, m.Address)
 	if err != nil {
 		r.portalTrouble(m, err)
-		return nil
+		return false, nil
 	}
 	p, err := r.plan(ctx, m, listing)
 	if err != nil || len(p.remove)+len(p.send) == 0 {
-		return err
+		return err == nil, err
 	}
 	left := len(p.send)
 	defer func() { r.count(func(s *Summary) { s.Left += left }) }()
 	session, err := r.Portal.Open(ctx, m.Address, listing.UIDValidity)
 	if err != nil {
 		r.portalTrouble(m, err)
-		return nil
+		return false, nil
 	}
 	defer session.Close()
-	if err := r.removeSent(ctx, session, m, p.remove); err != nil {
-		return err
+	removed, err := r.removeSent(ctx, session, m, p.remove)
+	if err != nil {
+		return false, err
 	}
 	for _, e := range p.send {
 		d := r.ready(ctx)
 		if d == nil {
-			return nil
+			return false, nil
 		}
 		next, err := r.message(ctx, session, d, m, e)
 		if next == onward {
 			left--
 		}
 		if err != nil || next == leave {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return removed && left == 0, nil
 }
 
 func (r *run) portalTrouble(m *directory.Mailbox, err error) {
@@ -65,7 +67,7 @@ func (r *run) portalTrouble(m *directory.Mailbox, err error) {
 // plan compares an INBOX with the ledger.
 func (r *run) plan(ctx context.Context, m *directory.Mailbox, l portal.Listing) (plan, error) {
 	var p plan
-	ledger, err := r.Ledger.LedgerOf(ctx, m.Address)
+	ledger, err := r.Ledger.LedgerOf(ctx, r.Gateway, m.Address)
 	if err != nil {
 		return p, err
 	}
@@ -90,16 +92,16 @@ func (r *run) plan(ctx context.Context, m *directory.Mailbox, l portal.Listing) 
 	r.count(func(s *Summary) { s.Held += held; s.Deleted += deleted })
 	for _, rest := range ledger {
 		if rest.State != store.Done {
-			return p, r.Ledger.Settle(ctx, m.Address, present)
+			return p, r.Ledger.Settle(ctx, r.Gateway, m.Address, present)
 		}
 	}
 	return p, nil
 }
 
-// removeSent finishes what an earlier run began.
-func (r *run) removeSent(ctx context.Context, s *portal.Session, m *directory.Mailbox, sent []portal.Entry) error {
+// removeSent finishes what an earlier run began; ok when nothing of it is left.
+func (r *run) removeSent(ctx context.Context, s *portal.Session, m *directory.Mailbox, sent []portal.Entry) (ok bool, err error) {
 	if len(sent) == 0 {
-		return nil
+		return true, nil
 	}
 	var uids []uint32
 	var guids []string
@@ -108,10 +110,10 @@ func (r *run) removeSent(ctx context.Context, s *portal.Session, m *directory.Ma
 	}
 	if err := s.Remove(ctx, uids...); err != nil {
 		r.portalTrouble(m, err)
-		return nil
+		return false, nil
 	}
 	r.count(func(s *Summary) { s.Returned += len(sent) })
-	return record(ctx, func(ctx context.Context) error { return r.Ledger.MarkDone(ctx, m.Address, guids...) })
+	return true, record(ctx, func(ctx context.Context) error { return r.Ledger.MarkDone(ctx, r.Gateway, m.Address, guids...) })
 }
 
 // step is what follows a message.
@@ -126,7 +128,7 @@ const (
 // message returns one message.
 func (r *run) message(ctx context.Context, s *portal.Session, d *directory.Domain, m *directory.Mailbox, e portal.Entry) (step, error) {
 	began := time.Now()
-	key := store.LedgerKey{Mailbox: m.Address, GUID: e.GUID}
+	key := r.key(m, e)
 	var result delivery.Result
 	var begun bool
 	var ledgerErr error
@@ -153,6 +155,11 @@ func (r *run) message(ctx context.Context, s *portal.Session, d *directory.Domai
 		r.portalTrouble(m, err)
 		return leave, nil
 	}
+}
+
+// key is a message's in the ledger.
+func (r *run) key(m *directory.Mailbox, e portal.Entry) store.LedgerKey {
+	return store.LedgerKey{Gateway: r.Gateway, Mailbox: m.Address, GUID: e.GUID}
 }
 
 // envelope restores a message's envelope. Without our stamp it is the owner's
@@ -182,7 +189,7 @@ func (r *run) begin(ctx context.Context, key store.LedgerKey, e portal.Entry) (b
 
 // judge records what the primary said of a message and acts on it.
 func (r *run) judge(ctx context.Context, s *portal.Session, m *directory.Mailbox, e portal.Entry, result delivery.Result) (step, error) {
-	key, log := store.LedgerKey{Mailbox: m.Address, GUID: e.GUID}, r.Log.With("mailbox", m.Address, "guid", e.GUID)
+	key, log := r.key(m, e), r.Log.With("mailbox", m.Address, "guid", e.GUID)
 	failure := result.Err
 	switch {
 	case failure == nil:
@@ -230,5 +237,5 @@ func (r *run) finish(ctx context.Context, s *portal.Session, m *directory.Mailbo
 		return leave, nil
 	}
 	r.count(func(s *Summary) { s.Returned++ })
-	return onward, record(ctx, func(ctx context.Context) error { return r.Ledger.MarkDone(ctx, m.Address, e.GUID) })
+	return onward, record(ctx, func(ctx context.Context) error { return r.Ledger.MarkDone(ctx, r.Gateway, m.Address, e.GUID) })
 }

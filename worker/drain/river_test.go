@@ -3,7 +3,10 @@ package drain
 import (
 	"context"
 	"log/slog"
-	"slices"
+	"net"
+	"net/http"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,20 +15,20 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"understudy/internal/directory"
+	"understudy/internal/evidence"
 	"understudy/internal/job"
 )
 
 // TestRiver runs the jobs as the worker process does: a switch back to normal
 // inserts a drain, which sleeps while the primary is down and is done when it
-// is up; a sweep finds what came to the portal in normal mode.
+// is up; what policyd tells to have come to the portal in normal mode follows.
 func TestRiver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	workers := river.NewWorkers()
 	river.AddWorker(workers, w.worker)
-	river.AddWorker(workers, NewSweep(w.dir, w.store, slog.New(slog.DiscardHandler)))
 	client, err := river.NewClient(riverpgxv5.New(w.store.Pool), &river.Config{Workers: workers, Logger: slog.New(slog.DiscardHandler),
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}}, FetchPollInterval: 100 * time.Millisecond})
+		Queues: map[string]river.QueueConfig{job.GatewayQueue("mx1"): {MaxWorkers: 4}}, FetchPollInterval: 100 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +36,13 @@ func TestRiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop(t, client) })
+	ring := evidence.NewRing()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		NewSweep(w.worker, w.store, evidence.NewClient(control(t, ring)), 200*time.Millisecond).Run(ctx)
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
 	w.setMode(directory.Emergency)
 	w.portal.Deliver("s@x.test", ana, message(1))
 	w.primary.Stop()
@@ -42,16 +52,14 @@ func TestRiver(t *testing.T) {
 	})
 	w.primary.Run()
 	w.await(func() bool {
-		return w.count(`SELECT count(*) FROM river_job WHERE kind = 'drain' AND state = 'completed'`) == 1
+		return w.count(`SELECT count(*) FROM river_job WHERE kind = 'drain' AND state = 'scheduled'`) == 0 && w.left(ana) == 0
 	})
 	w.exactlyOnce(1, map[string]int{ana: 1})
 	w.portal.Deliver("s@x.test", bruno, message(2))
-	if err := w.store.Enqueue(t.Context(), job.Sweep{}, nil); err != nil {
-		t.Fatal(err)
-	}
+	ring.Add(evidence.Event{Domain: domain, Class: evidence.Fallback, Recipient: "Bruno@Example.test"})
 	w.await(func() bool { return w.count(`SELECT count(*) FROM drain_ledger WHERE state = 'done'`) == 2 })
 	w.numbers(bruno, 1)
-	if n := w.count(`SELECT count(*) FROM river_job WHERE kind IN ('drain', 'sweep') AND errors IS NOT NULL`); n != 0 {
+	if n := w.count(`SELECT count(*) FROM river_job WHERE kind = 'drain' AND errors IS NOT NULL`); n != 0 {
 		t.Errorf("%d jobs had errors", n)
 	}
 }
@@ -64,39 +72,22 @@ func stop(t *testing.T, client *river.Client[pgx.Tx]) {
 	}
 }
 
-// queue records what a sweep inserts.
-type queue struct {
-	domains []string
-	pruned  int
-}
-
-func (q *queue) Enqueue(_ context.Context, args river.JobArgs, _ *river.InsertOpts) error {
-	q.domains = append(q.domains, args.(job.Drain).Domain)
-	return nil
-}
-
-func (q *queue) PruneLedger(context.Context, time.Time) (int64, error) {
-	q.pruned++
-	return 0, nil
-}
-
-func TestSweep(t *testing.T) {
-	t.Parallel()
-	dir := directory.New()
-	dir.Apply(&directory.Change{Full: true, Version: 1,
-		Domains: []*directory.Domain{{ID: 1, Name: "a.test", Mode: directory.Normal}, {ID: 2, Name: "b.test", Mode: directory.Emergency},
-			{ID: 3, Name: "c.test", Mode: directory.Normal}, {ID: 4, Name: "d.test", Mode: directory.Normal}},
-		Mailboxes: []*directory.Mailbox{{ID: 1, DomainID: 1, Address: "x@a.test"}, {ID: 2, DomainID: 2, Address: "x@b.test"}, {ID: 3, DomainID: 4, Address: "x@d.test"}}})
-	q := &queue{}
-	s := NewSweep(dir, q, slog.New(slog.DiscardHandler))
-	for range 2 {
-		if err := s.Work(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+// control serves a ring as policyd does, and returns the path of its socket.
+func control(t *testing.T, ring http.Handler) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "control-") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
 	}
-	if want := []string{"a.test", "d.test", "a.test", "d.test"}; !slices.Equal(q.domains, want) || q.pruned != 1 {
-		t.Errorf("drains for %q, pruned %d times", q.domains, q.pruned)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", dir+"/s")
+	if err != nil {
+		t.Fatal(err)
 	}
+	server := &http.Server{Handler: ring}
+	go server.Serve(l) //nolint:errcheck // ends with the test
+	t.Cleanup(func() { server.Close() })
+	return dir + "/s"
 }
 
 func TestPause(t *testing.T) {

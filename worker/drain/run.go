@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -36,30 +35,40 @@ func newRun(w *Worker, domain string) *run {
 	return &run{Worker: w, domain: domain, until: time.Now().Add(maxRun), sum: Summary{Outcome: Complete}}
 }
 
-// all drains every mailbox that has something. Its error is the ledger's;
-// other trouble is an outcome.
+// askAtOnce is how many mailboxes the portal is asked for between two looks at
+// whether the run may go on: a second or two.
+const askAtOnce = 200
+
+// all looks at every mailbox that may have something and drains those that
+// have. Its error is the ledger's; other trouble is an outcome.
 func (r *run) all(ctx context.Context) error {
 	d := r.ready(ctx)
 	if d == nil {
 		return nil
 	}
-	mailboxes, err := r.mailboxes(ctx, d)
+	open, err := r.Ledger.OpenMailboxes(ctx, r.Gateway, r.domain)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(r.Concurrency)
-	for _, m := range mailboxes {
+	for some := range slices.Chunk(r.mailboxes(d, open), askAtOnce) {
+		asked := r.now() // before: what comes meanwhile is asked for again
 		if r.ready(ctx) == nil {
 			break
 		}
-		group.Go(func() error { return r.guarded(ctx, m) })
+		for _, m := range r.holding(ctx, some, open, asked) {
+			if r.ready(ctx) == nil {
+				break
+			}
+			group.Go(func() error { return r.guarded(ctx, m, asked) })
+		}
 	}
 	return group.Wait()
 }
 
 // guarded keeps a panic over one mailbox from ending the process.
-func (r *run) guarded(ctx context.Context, m *directory.Mailbox) (err error) {
+func (r *run) guarded(ctx context.Context, m *directory.Mailbox, asked time.Time) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			r.metrics.panics.Inc()
@@ -67,39 +76,62 @@ func (r *run) guarded(ctx context.Context, m *directory.Mailbox) (err error) {
 			r.trouble()
 		}
 	}()
-	return r.mailbox(ctx, m)
+	done, err := r.mailbox(ctx, m)
+	if done && err == nil {
+		r.looks.done(r.domain, m.Address, asked)
+	}
+	return err
 }
 
-// mailboxes returns those with something to do, in random order: a mailbox
-// that always fails must not always be first.
-func (r *run) mailboxes(ctx context.Context, d *directory.Domain) ([]*directory.Mailbox, error) {
-	all := r.Directory.Mailboxes(d.ID)
-	addresses := make([]string, len(all))
-	for i, m := range all {
+// mailboxes returns the registered ones that are due or open in the ledger.
+func (r *run) mailboxes(d *directory.Domain, open []string) []*directory.Mailbox {
+	due := r.looks.due(r.domain, r.now())
+	if len(due)+len(open) == 0 {
+		return nil
+	}
+	registered := map[string]*directory.Mailbox{}
+	for _, m := range r.Directory.Mailboxes(d.ID) {
+		registered[m.Address] = m
+	}
+	var out []*directory.Mailbox
+	for _, address := range append(due, open...) {
+		if m := registered[address]; m != nil {
+			out = append(out, m)
+			delete(registered, address) // due and open: once
+		} else if !slices.Contains(open, address) {
+			r.looks.forget(r.domain, address)
+		}
+	}
+	return out
+}
+
+// holding returns which of some mailboxes have something to do, by asking the
+// portal; of the others it notes that they are dealt with.
+func (r *run) holding(ctx context.Context, some []*directory.Mailbox, open []string, asked time.Time) []*directory.Mailbox {
+	addresses := make([]string, len(some))
+	for i, m := range some {
 		addresses[i] = m.Address
 	}
 	counts, err := r.Portal.Counts(ctx, addresses)
 	if err != nil {
 		r.Log.Warn("drain cannot ask the portal", "domain", r.domain, "error", err)
-		r.trouble()
-		return nil, nil
+		r.stop()
+		return nil
 	}
-	open, err := r.Ledger.OpenMailboxes(ctx, r.domain)
-	if err != nil {
-		return nil, err
-	}
-	todo := all[:0]
-	for _, m := range all {
+	r.metrics.asked.Add(float64(len(some)))
+	var todo []*directory.Mailbox
+	for _, m := range some {
 		n, known := counts[m.Address]
-		if !known {
+		switch {
+		case !known:
 			r.Log.Debug("portal mailbox cannot be opened now", "mailbox", m.Address)
-		}
-		if known && (n > 0 || slices.Contains(open, m.Address)) {
+		case n > 0 || slices.Contains(open, m.Address):
 			todo = append(todo, m)
+		default:
+			r.looks.done(r.domain, m.Address, asked)
 		}
 	}
-	rand.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
-	return todo, nil
+	return todo
 }
 
 // ready tells whether another message may be sent, by the domain as the

@@ -67,10 +67,23 @@ func newWorld(t *testing.T) *world {
 		w.exec(`INSERT INTO mailbox (domain_id, address) SELECT id, $1 FROM domain`, m)
 	}
 	follow(t, w.url, w.dir)
+	w.await(w.dir.Loaded)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	w.worker = New(Config{Directory: w.dir, Ledger: w.store, Portal: portal.New(w.portal.Config), Delivery: &delivery.Client{Helo: "worker.test"},
-		Concurrency: 2, Timeout: time.Minute, Log: log, Metrics: w.registry})
+	w.worker = New(Config{Gateway: "mx1", Directory: w.dir, Ledger: w.store, Portal: portal.New(w.portal.Config),
+		Delivery: &delivery.Client{Helo: "worker.test"}, Concurrency: 2, Timeout: time.Minute, Log: log, Metrics: w.registry})
 	return w
+}
+
+// second is another gateway of the same domain and database, with a portal of
+// its own.
+func (w *world) second() *world {
+	w.t.Helper()
+	g := *w
+	g.portal, g.registry = portaltest.Start(w.t, ana, bruno, carla), prometheus.NewRegistry()
+	c := w.worker.Config
+	c.Gateway, c.Portal, c.Metrics = "mx2", portal.New(g.portal.Config), g.registry
+	g.worker = New(c)
+	return &g
 }
 
 func openStore(tb testing.TB, url string) *store.Store {
@@ -108,9 +121,12 @@ func (w *world) exec(sql string, args ...any) {
 	}
 }
 
-// run makes one pass and checks its outcome.
+// run makes one pass over all mailboxes and checks its outcome.
 func (w *world) run(want Outcome) Summary {
 	w.t.Helper()
+	if d, ok := w.dir.Domain(domain); ok {
+		w.worker.lookAtAll(d, look{at: time.Now()})
+	}
 	s, err := w.worker.Run(w.t.Context(), domain)
 	if err != nil || s.Outcome != want {
 		w.t.Fatalf("run: %+v, %v; want %s\n%s", s, err, want, w.log)

@@ -1,6 +1,6 @@
 // Package jobs runs River, the job queue in PostgreSQL
-// (https://riverqueue.com/docs), and the small jobs that need no package of
-// their own: sweep and partitions.
+// (https://riverqueue.com/docs), and the small job that needs no package of
+// its own: partitions.
 //
 // When PostgreSQL goes away River tries again in steps of up to a minute, and
 // for that long nothing would be scheduled after the server is back: so the
@@ -41,15 +41,15 @@ type Store interface {
 
 // Runner works jobs.
 type Runner struct {
-	Pool          *pgxpool.Pool
-	Store         Store
-	ID            string // of this worker, the same after a restart, no other process's
-	Gateway       string // the name of its machine: jobs for that are worked too
-	Workers       *river.Workers
-	SweepInterval time.Duration
-	Longest       time.Duration // the longest timeout of any job
-	Log           *slog.Logger
-	Metrics       prometheus.Registerer
+	Pool     *pgxpool.Pool
+	Store    Store
+	ID       string // of this worker, the same after a restart, no other process's
+	Gateway  string // the name of its machine: jobs for that are worked too
+	Workers  *river.Workers
+	Periodic []*river.PeriodicJob // beside partitions
+	Longest  time.Duration        // the longest timeout of any job
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
 
 	running atomic.Bool
 	results *prometheus.CounterVec
@@ -150,16 +150,14 @@ func (r *Runner) ping(ctx context.Context) error {
 }
 
 func (r *Runner) config() *river.Config {
-	sweep := func() (river.JobArgs, *river.InsertOpts) { return job.Sweep{}, nil }
 	partitions := func() (river.JobArgs, *river.InsertOpts) { return job.Partitions{}, nil }
 	atStart := &river.PeriodicJobOpts{RunOnStart: true}
 	return &river.Config{
 		ID: r.ID, Logger: r.Log, Workers: r.Workers,
 		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: atOnce}, job.GatewayQueue(r.Gateway): {MaxWorkers: atOnce}},
-		PeriodicJobs: []*river.PeriodicJob{
-			river.NewPeriodicJob(river.PeriodicInterval(r.SweepInterval), sweep, atStart),
+		PeriodicJobs: append([]*river.PeriodicJob{
 			river.NewPeriodicJob(river.PeriodicInterval(time.Hour), partitions, atStart),
-		},
+		}, r.Periodic...),
 		RescueStuckJobsAfter: r.Longest + stuckMargin, // of a worker that is gone for good
 		SoftStopTimeout:      softStop,
 		ReindexerSchedule:    river.NeverSchedule(), // this role may not

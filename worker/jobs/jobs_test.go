@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/riverqueue/river"
 
-	"understudy/internal/job"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
 	"understudy/internal/store/storetest"
@@ -47,26 +46,34 @@ func (c *counter) Work(ctx context.Context, j *river.Job[work]) error {
 	return nil
 }
 
-// sweeper counts sweeps.
-type sweeper struct {
-	river.WorkerDefaults[job.Sweep]
+// beat is a periodic job of this test alone.
+type beat struct{}
+
+// Kind names the job.
+func (beat) Kind() string { return "beat" }
+
+// heart counts beats.
+type heart struct {
+	river.WorkerDefaults[beat]
 	runs atomic.Int32
 }
 
-func (s *sweeper) Work(context.Context, *river.Job[job.Sweep]) error { s.runs.Add(1); return nil }
+func (h *heart) Work(context.Context, *river.Job[beat]) error { h.runs.Add(1); return nil }
 
 func newStore(t *testing.T, c *pgtest.Cluster) *store.Store {
 	t.Helper()
 	return storetest.Open(t, c)
 }
 
-func start(t *testing.T, s *store.Store, c *counter, sw *sweeper) (r *Runner, stop func()) {
+func start(t *testing.T, s *store.Store, c *counter, h *heart) (r *Runner, stop func()) {
 	t.Helper()
 	workers := river.NewWorkers()
 	river.AddWorker(workers, c)
-	river.AddWorker(workers, sw)
+	river.AddWorker(workers, h)
 	river.AddWorker(workers, &Partitions{Store: s})
-	r = &Runner{Pool: s.Pool, Store: s, ID: "test-worker", Workers: workers, SweepInterval: time.Second, Longest: time.Hour,
+	periodic := river.NewPeriodicJob(river.PeriodicInterval(time.Second), func() (river.JobArgs, *river.InsertOpts) { return beat{}, nil },
+		&river.PeriodicJobOpts{RunOnStart: true})
+	r = &Runner{Pool: s.Pool, Store: s, ID: "test-worker", Workers: workers, Periodic: []*river.PeriodicJob{periodic}, Longest: time.Hour,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
@@ -98,15 +105,15 @@ func TestJobsAcrossAnOutage(t *testing.T) {
 	}
 	t.Cleanup(func() { own.Remove() })
 	s := newStore(t, own)
-	c, sw := &counter{}, &sweeper{}
-	r, stop := start(t, s, c, sw)
+	c, h := &counter{}, &heart{}
+	r, stop := start(t, s, c, h)
 	defer stop()
 	insert := func(domain string) { // not before the server is back
 		eventually(t, "insert", func() bool { return s.Enqueue(t.Context(), work{Domain: domain}, nil) == nil })
 	}
 	insert("a.test")
 	eventually(t, "the first job", func() bool { return c.done.Load() == 1 })
-	eventually(t, "sweeps", func() bool { return sw.runs.Load() > 1 })
+	eventually(t, "beats", func() bool { return h.runs.Load() > 1 })
 	eventually(t, "partitions", func() bool {
 		var n int
 		err := s.Pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_inherits WHERE inhparent = 'message'::regclass`).Scan(&n)
@@ -121,10 +128,10 @@ func TestJobsAcrossAnOutage(t *testing.T) {
 	if err := own.StartServer(); err != nil {
 		t.Fatal(err)
 	}
-	before := sw.runs.Load()
+	before := h.runs.Load()
 	insert("b.test")
 	eventually(t, "jobs of before and after", func() bool { return c.done.Load() >= 3 })
-	eventually(t, "sweeps again", func() bool { return sw.runs.Load() > before+1 })
+	eventually(t, "beats again", func() bool { return h.runs.Load() > before+1 })
 	if !r.Running() || testutil.ToFloat64(r.results.WithLabelValues("work", "done")) == 0 {
 		t.Error("not running, or nothing counted")
 	}
@@ -151,7 +158,7 @@ func TestKilledWorkersJobsRunAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, stop := start(t, s, c, &sweeper{})
+	_, stop := start(t, s, c, &heart{})
 	defer stop()
 	eventually(t, "the job", func() bool { return c.done.Load() == 1 })
 	var state string
@@ -165,7 +172,7 @@ func TestShutdownLetsJobsEnd(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, cluster)
 	c := &counter{release: make(chan struct{})}
-	_, stop := start(t, s, c, &sweeper{})
+	_, stop := start(t, s, c, &heart{})
 	if err := s.Enqueue(t.Context(), work{Domain: "block"}, nil); err != nil {
 		t.Fatal(err)
 	}
