@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -118,7 +119,12 @@ func (w *world) fill(t *testing.T, domains []*directory.Domain, boxes []string) 
 		t.Fatal(err)
 	}
 	last := boxes[len(boxes)-1]
-	w.until(t, 10*time.Second, "policyd knows "+last, func() bool {
+	socket := "socketmap:unix:" + filepath.Join(w.stack.Dir(), "postfix", "queue", "sidecar", "socketmap") + ":probe"
+	w.until(t, 10*time.Second, "policyd knows "+last, func() bool { // before Postfix asks for it, and keeps the answer for minutes
+		out, err := exec.Command("postmap", "-c", w.stack.Info.PostfixConfig, "-q", last, socket).Output()
+		return err == nil && strings.HasPrefix(string(out), "probe-auto:")
+	})
+	w.until(t, 10*time.Second, last+" is taken", func() bool {
 		c, err := smtp.Dial(w.stack.Info.SMTP)
 		if err != nil {
 			return false
