@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -233,6 +234,7 @@ func TestTooLarge(t *testing.T) {
 func TestAppendRespectsContext(t *testing.T) {
 	t.Parallel()
 	hold, held := make(chan struct{}), make(chan struct{}, 1)
+	release := sync.OnceFunc(func() { close(hold) })
 	dir := t.TempDir()
 	w := openTest(t, dir, Options{sync: func(f *os.File) error {
 		select {
@@ -242,6 +244,7 @@ func TestAppendRespectsContext(t *testing.T) {
 		<-hold
 		return fdatasync(f)
 	}})
+	t.Cleanup(release) // before w is closed, which waits for it
 	first := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -258,7 +261,7 @@ func TestAppendRespectsContext(t *testing.T) {
 	if err := <-first; err == nil {
 		t.Error("Append outlived its context")
 	}
-	close(hold)
+	release()
 	appendTest(t, w, testEnvelope(3), []byte("after the trouble"))
 	got, _ := readAll(t, dir)
 	if len(got) != 2 || got[0].Body != "stuck in fdatasync" || got[1].Body != "after the trouble" {

@@ -69,25 +69,29 @@ func TestConcurrentAppends(t *testing.T) {
 	}
 }
 
-// TestGroupCommit holds the disk until 200 appends wait: they must share few
-// syncs.
+// TestGroupCommit holds the disk with one message while 199 others come: they
+// must share one sync.
 func TestGroupCommit(t *testing.T) {
 	t.Parallel()
 	var syncs atomic.Int64
 	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
 	w := openTest(t, t.TempDir(), Options{sync: func(f *os.File) error {
 		syncs.Add(1)
 		<-hold
 		return fdatasync(f)
 	}})
+	t.Cleanup(release) // before w is closed, which waits for it
 	var wg sync.WaitGroup
-	for i := range 200 {
-		wg.Go(func() { appendTest(t, w, testEnvelope(i), []byte("x")) })
+	wg.Go(func() { appendTest(t, w, testEnvelope(0), []byte("x")) })
+	until(t, func() bool { return syncs.Load() == 1 })
+	for i := range 199 {
+		wg.Go(func() { appendTest(t, w, testEnvelope(1+i), []byte("x")) })
 	}
-	until(t, func() bool { return len(w.queue) >= 150 })
-	close(hold)
+	until(t, func() bool { return len(w.queue) == 199 })
+	release()
 	wg.Wait()
-	if n := syncs.Load(); n > 60 {
+	if n := syncs.Load(); n != 2 {
 		t.Errorf("%d syncs for 200 appends", n)
 	}
 }
