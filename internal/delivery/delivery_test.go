@@ -112,10 +112,9 @@ func (s *server) saw(command string) bool {
 	return false
 }
 
-func quick() *delivery.Client {
-	return &delivery.Client{Helo: "worker.test", Timeouts: delivery.Timeouts{Connect: time.Second, Command: 300 * time.Millisecond,
-		Stall: 300 * time.Millisecond, DataDone: 300 * time.Millisecond}}
-}
+// patient waits as long as the worker does: replies come late on a busy
+// machine.
+func patient() *delivery.Client { return &delivery.Client{Helo: "worker.test"} }
 
 func TestFailures(t *testing.T) {
 	t.Parallel()
@@ -152,7 +151,13 @@ func TestFailures(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, tt.script)
-			r := deliver(t, quick(), s.addr, "Subject: x\r\n\r\n.dot\r\n", "ana@example.test")
+			c := patient()
+			if tt.script["."] == "hang" {
+				c.Timeouts.DataDone = 300 * time.Millisecond
+			} else if tt.script[""] == "hang" || tt.script["DATA"] == "hang" {
+				c.Timeouts.Command = 4 * time.Second // of the replies before it, too
+			}
+			r := deliver(t, c, s.addr, "Subject: x\r\n\r\n.dot\r\n", "ana@example.test")
 			e := r[0].Err
 			if len(r) != 1 || e == nil {
 				t.Fatalf("got %+v", r)
@@ -174,24 +179,24 @@ func TestNextHost(t *testing.T) {
 		return delivery.Message{Sender: "", Recipients: []string{"ana@example.test"}, Body: strings.NewReader("x\r\n"), Size: 3}
 	}
 	gone := "127.0.0.1:1"
-	if r := quick().Deliver(t.Context(), []string{gone, full.addr, works.addr}, m()); r[0].Err != nil || r[0].Host != works.addr {
+	if r := patient().Deliver(t.Context(), []string{gone, full.addr, works.addr}, m()); r[0].Err != nil || r[0].Host != works.addr {
 		t.Errorf("third of three: %+v", r[0])
 	}
 	if !works.saw("MAIL FROM:<> SIZE=3") {
 		t.Errorf("commands %q", works.seen)
 	}
-	if r := quick().Deliver(t.Context(), []string{refuses.addr, works.addr}, m()); r[0].Err == nil || r[0].Err.Code != 550 {
+	if r := patient().Deliver(t.Context(), []string{refuses.addr, works.addr}, m()); r[0].Err == nil || r[0].Err.Code != 550 {
 		t.Errorf("a refusal is final: %+v", r[0])
 	}
-	if r := quick().Deliver(t.Context(), []string{gone}, m()); r[0].Err == nil || r[0].Err.Stage != delivery.StageConnect || !r[0].Err.ServerWide() {
+	if r := patient().Deliver(t.Context(), []string{gone}, m()); r[0].Err == nil || r[0].Err.Stage != delivery.StageConnect || !r[0].Err.ServerWide() {
 		t.Errorf("nobody there: %+v", r[0])
 	}
-	if r := quick().Deliver(t.Context(), nil, m()); r[0].Err == nil || !r[0].Err.Temporary {
+	if r := patient().Deliver(t.Context(), nil, m()); r[0].Err == nil || !r[0].Err.Temporary {
 		t.Errorf("no host: %+v", r[0])
 	}
 	// After the body was sent no other host may get it.
 	lost, next := serve(t, map[string]string{".": "drop"}), serve(t, nil)
-	if r := quick().Deliver(t.Context(), []string{lost.addr, next.addr}, m()); r[0].Err == nil || !r[0].Err.Unknown || next.saw("EHLO") {
+	if r := patient().Deliver(t.Context(), []string{lost.addr, next.addr}, m()); r[0].Err == nil || !r[0].Err.Unknown || next.saw("EHLO") {
 		t.Errorf("after the dot: %+v, next host saw %q", r[0], next.seen)
 	}
 }
@@ -202,7 +207,7 @@ func TestHalfAMessageIsNoMessage(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	broken := errors.New("IMAP connection lost")
-	r := quick().Deliver(t.Context(), []string{s.addr}, delivery.Message{Recipients: []string{"ana@example.test"},
+	r := patient().Deliver(t.Context(), []string{s.addr}, delivery.Message{Recipients: []string{"ana@example.test"},
 		Body: io.MultiReader(strings.NewReader("half\r\n"), iotest.ErrReader(broken))})
 	e := r[0].Err
 	if e == nil || e.Stage != delivery.StageSource || !e.Temporary || e.Unknown || !errors.Is(e, broken) || e.ServerWide() {
@@ -222,7 +227,7 @@ func TestCancel(t *testing.T) {
 		c := &delivery.Client{} // waits of minutes
 		r := c.Deliver(ctx, []string{s.addr}, delivery.Message{Recipients: []string{"ana@example.test"}, Body: strings.NewReader("x\r\n")})
 		cancel()
-		if r[0].Err == nil || !errors.Is(r[0].Err, context.DeadlineExceeded) || r[0].Err.Unknown || time.Since(began) > 5*time.Second {
+		if r[0].Err == nil || !errors.Is(r[0].Err, context.DeadlineExceeded) || r[0].Err.Unknown || time.Since(began) > time.Minute {
 			t.Errorf("%q hangs: %+v after %s", command, r[0].Err, time.Since(began))
 		}
 	}
@@ -232,7 +237,7 @@ func TestCancel(t *testing.T) {
 func TestCancelAfterDot(t *testing.T) {
 	t.Parallel()
 	s := serve(t, map[string]string{".": "hang"})
-	c := quick()
+	c := patient()
 	c.Timeouts.DataDone = time.Second
 	ctx, cancel := context.WithCancel(t.Context())
 	began := time.Now()
@@ -278,7 +283,9 @@ func TestStallIsBounded(t *testing.T) {
 			}
 		}
 	}()
-	r := quick().Deliver(t.Context(), []string{l.Addr().String()}, delivery.Message{Recipients: []string{"ana@example.test"},
+	c := patient()
+	c.Timeouts.Stall = 300 * time.Millisecond
+	r := c.Deliver(t.Context(), []string{l.Addr().String()}, delivery.Message{Recipients: []string{"ana@example.test"},
 		Body: io.LimitReader(endless{}, 64<<20)})
 	if e := r[0].Err; e == nil || e.Stage != delivery.StageContent || !e.Temporary || e.Unknown {
 		t.Errorf("got %+v", e)
@@ -306,7 +313,7 @@ func TestAddresses(t *testing.T) {
 		{plain.addr, `"open@example.test`, "5.1.3", ""},
 		{plain.addr, strings.Repeat("x", 600) + "@example.test", "5.1.3", ""},
 	} {
-		r := deliver(t, quick(), tt.host, "x\r\n", tt.address)
+		r := deliver(t, patient(), tt.host, "x\r\n", tt.address)
 		switch e := r[0].Err; {
 		case tt.enhanced == "" && e != nil:
 			t.Errorf("%q: %v", tt.address, e)
@@ -328,16 +335,16 @@ func TestStartTLSTrouble(t *testing.T) {
 	t.Parallel()
 	for name, reply := range map[string]string{"454": "454 4.7.0 no TLS now", "garbage": "220 go\r\nnot TLS"} {
 		s := serve(t, map[string]string{"EHLO": "250-me\r\n250 STARTTLS", "STARTTLS": reply})
-		if r := deliver(t, quick(), s.addr, "x\r\n", "ana@example.test"); r[0].Err != nil {
+		if r := deliver(t, patient(), s.addr, "x\r\n", "ana@example.test"); r[0].Err != nil {
 			t.Errorf("%s: %v", name, r[0].Err)
 		}
-		strict := quick()
+		strict := patient()
 		strict.RequireTLS = true
 		if r := deliver(t, strict, s.addr, "x\r\n", "ana@example.test"); r[0].Err == nil || r[0].Err.Stage != delivery.StageTLS || !r[0].Err.Temporary {
 			t.Errorf("%s, required: %+v", name, r[0].Err)
 		}
 	}
-	strict := quick()
+	strict := patient()
 	strict.RequireTLS = true
 	if r := deliver(t, strict, serve(t, nil).addr, "x\r\n", "ana@example.test"); r[0].Err == nil || r[0].Err.Stage != delivery.StageTLS {
 		t.Errorf("not offered, required: %+v", r[0].Err)
@@ -347,7 +354,7 @@ func TestStartTLSTrouble(t *testing.T) {
 func TestHeloFallback(t *testing.T) {
 	t.Parallel()
 	s := serve(t, map[string]string{"EHLO": "502 what?"})
-	if r := deliver(t, quick(), s.addr, "x\r\n", "ana@example.test"); r[0].Err != nil || !s.saw("HELO worker.test") {
+	if r := deliver(t, patient(), s.addr, "x\r\n", "ana@example.test"); r[0].Err != nil || !s.saw("HELO worker.test") {
 		t.Errorf("%+v, commands %q", r[0], s.seen)
 	}
 }
@@ -355,7 +362,7 @@ func TestHeloFallback(t *testing.T) {
 func TestReplyTextIsMadeSafe(t *testing.T) {
 	t.Parallel()
 	s := serve(t, map[string]string{"RCPT": "550-5.1.1 two\r\n550 5.1.1 lines\x1b[31m \xff" + strings.Repeat("x", 1500)})
-	e := deliver(t, quick(), s.addr, "x\r\n", "ana@example.test")[0].Err
+	e := deliver(t, patient(), s.addr, "x\r\n", "ana@example.test")[0].Err
 	if e == nil || strings.ContainsAny(e.Text, "\n\x1b") || !utf8.ValidString(e.Text) || len(e.Text) > 510 || !strings.HasPrefix(e.Reply(), "550 5.1.1 two lines") {
 		t.Errorf("got %+v", e)
 	}

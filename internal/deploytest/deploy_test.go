@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/emersion/go-smtp"
 
@@ -113,9 +112,9 @@ func (m *machine) use(t *testing.T) {
 
 	// The primary is down and nobody switched: the message is accepted, archived, and waits.
 	before := message("before-"+m.release, "someone@elsewhere.test", ana)
-	wait.Within(t, 30*time.Second, "mail accepted", func() error { return m.send("someone@elsewhere.test", ana, before) })
-	wait.Within(t, 10*time.Second, "archive", func() error { return m.inArchive(ana, before) })
-	wait.Within(t, 30*time.Second, "deferral", func() error {
+	wait.Until(t, "mail accepted", func() error { return m.send("someone@elsewhere.test", ana, before) })
+	wait.Until(t, "archive", func() error { return m.inArchive(ana, before) })
+	wait.Until(t, "deferral", func() error {
 		if out := m.exec(t, "", "postqueue -p"); !strings.Contains(out, "refused") {
 			return errors.New(out)
 		}
@@ -124,13 +123,13 @@ func (m *machine) use(t *testing.T) {
 
 	// The switch: what waits is sent to the portal by the worker, long before Postfix would have tried again.
 	m.exec(t, "", "understudy-admin mode example.test emergency --reason test")
-	wait.Within(t, 75*time.Second, "queued mail in the portal", func() error { return m.inInbox(ana, password, "before-"+m.release) })
+	wait.Until(t, "queued mail in the portal", func() error { return m.inInbox(ana, password, "before-"+m.release) })
 
 	during := message("during-"+m.release, "someone@elsewhere.test", ana)
 	if err := m.send("someone@elsewhere.test", ana, during); err != nil {
 		t.Fatal(err)
 	}
-	wait.Within(t, 15*time.Second, "mail in the portal", func() error { return m.inInbox(ana, password, "during-"+m.release) })
+	wait.Until(t, "mail in the portal", func() error { return m.inInbox(ana, password, "during-"+m.release) })
 	if err := m.inArchive(ana, during); err != nil {
 		t.Error(err)
 	}
@@ -139,7 +138,7 @@ func (m *machine) use(t *testing.T) {
 	if err := m.submit(ana, password, ana, own); err != nil {
 		t.Fatalf("submission: %v", err)
 	}
-	wait.Within(t, 15*time.Second, "submitted mail in the portal", func() error { return m.inInbox(ana, password, "own-"+m.release) })
+	wait.Until(t, "submitted mail in the portal", func() error { return m.inInbox(ana, password, "own-"+m.release) })
 
 	var refused *smtp.SMTPError
 	if err := m.send("someone@elsewhere.test", "nobody@example.test", during); !errors.As(err, &refused) || refused.Code != 550 {
@@ -148,7 +147,7 @@ func (m *machine) use(t *testing.T) {
 	if err := m.send("someone@elsewhere.test", "someone@other.test", during); !errors.As(err, &refused) || refused.Code/100 != 5 {
 		t.Errorf("relaying: %v, want 5xx", err)
 	}
-	wait.Within(t, 30*time.Second, "archive index", func() error {
+	wait.Until(t, "archive index", func() error {
 		if out := m.exec(t, "", "understudy-admin archive search --domain example.test"); strings.Count(out, "-"+m.release) < 3 {
 			return errors.New(out)
 		}
@@ -161,7 +160,7 @@ func (m *machine) use(t *testing.T) {
 func (m *machine) allUp(t *testing.T) {
 	t.Helper()
 	for _, port := range []int{25, 465, 587, 143, 993, 110, 995, 9700, 10026, 10027, 8180} {
-		wait.Within(t, 30*time.Second, fmt.Sprintf("port %d", port), func() error {
+		wait.Until(t, fmt.Sprintf("port %d", port), func() error {
 			c, err := m.dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {
 				return err
@@ -170,7 +169,7 @@ func (m *machine) allUp(t *testing.T) {
 		})
 	}
 	for name, port := range services {
-		wait.Within(t, 30*time.Second, "health of "+name, func() error { return m.healthy(port) })
+		wait.Until(t, "health of "+name, func() error { return m.healthy(port) })
 	}
 }
 
@@ -180,7 +179,7 @@ func (m *machine) killServices(t *testing.T) {
 		unit := "understudy-" + name
 		pid := m.exec(t, "", "systemctl show -P MainPID "+unit)
 		m.exec(t, "", "kill -9 "+pid)
-		wait.Within(t, 20*time.Second, unit, func() error {
+		wait.Until(t, unit, func() error {
 			now := m.exec(t, "", "systemctl show -P MainPID "+unit)
 			if now == pid || now == "0" {
 				return fmt.Errorf("main process %s, killed %s", now, pid)
@@ -196,7 +195,7 @@ func (m *machine) withoutPostgreSQL(t *testing.T) {
 	m.exec(t, "", "systemctl stop postgresql postgresql@*")
 	m.exec(t, "", "systemctl restart understudy-milter understudy-policyd understudy-dovecot-auth")
 	for _, name := range []string{"milter", "policyd", "dovecot-auth"} {
-		wait.Within(t, 20*time.Second, "health of "+name, func() error { return m.healthy(services[name]) })
+		wait.Until(t, "health of "+name, func() error { return m.healthy(services[name]) })
 	}
 	m.stillWorks(t, "database-"+m.release)
 	m.exec(t, "", "systemctl start postgresql")
@@ -217,11 +216,11 @@ func (m *machine) bootAgain(t *testing.T) {
 // stillWorks sends a message from outside and one by submission.
 func (m *machine) stillWorks(t *testing.T, token string) {
 	t.Helper()
-	wait.Within(t, 20*time.Second, "mail accepted", func() error {
+	wait.Until(t, "mail accepted", func() error {
 		return m.send("someone@elsewhere.test", ana, message(token, "someone@elsewhere.test", ana))
 	})
-	wait.Within(t, 20*time.Second, "submission", func() error { return m.submit(ana, password, ana, message("own-"+token, ana, ana)) })
+	wait.Until(t, "submission", func() error { return m.submit(ana, password, ana, message("own-"+token, ana, ana)) })
 	for _, token := range []string{token, "own-" + token} {
-		wait.Within(t, 20*time.Second, "mail in the portal", func() error { return m.inInbox(ana, password, token) })
+		wait.Until(t, "mail in the portal", func() error { return m.inInbox(ana, password, token) })
 	}
 }

@@ -94,7 +94,7 @@ func (m *machine) stop(t *testing.T) {
 	}
 	m.process = nil
 	if m.systemd {
-		wait.Within(t, 10*time.Second, "end of control groups", m.removeGroups)
+		wait.Until(t, "end of control groups", m.removeGroups)
 	}
 }
 
@@ -171,7 +171,7 @@ func (m *machine) dial(ctx context.Context, network, address string) (net.Conn, 
 		runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
 		var r result
 		if r.err = m.enterNetwork(); r.err == nil {
-			d := net.Dialer{Timeout: 5 * time.Second}
+			d := net.Dialer{Timeout: time.Minute}
 			r.conn, r.err = d.DialContext(ctx, network, address)
 		}
 		done <- r

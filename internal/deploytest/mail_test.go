@@ -23,7 +23,7 @@ import (
 // The machine's certificate is Debian's snake oil.
 var insecure = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // of a machine made for this test
 
-const dialogue = 30 * time.Second
+const dialogue = 3 * time.Minute
 
 func message(token, from, to string) []byte {
 	return fmt.Appendf(nil, "From: <%s>\r\nTo: <%s>\r\nSubject: %s\r\nMessage-ID: <%s@client.invalid>\r\n\r\nBody of %s.\r\n", from, to, token, token, token)
@@ -138,7 +138,7 @@ func segmentHolds(dir, name, recipient string, text []byte) (bool, error) {
 
 // healthy asks a service's health endpoint.
 func (m *machine) healthy(port int) error {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: m.dial, DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: m.dial, DisableKeepAlives: true}}
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", port))
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
-	"time"
 
 	"understudy/internal/wait"
 )
@@ -31,7 +30,7 @@ func (m *machine) startPlain(t *testing.T) {
 	m.launch(t, plainScript, &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS})
 	m.leader = m.process.Process.Pid
-	wait.Within(t, 10*time.Second, "start of PID 1", func() error {
+	wait.Until(t, "start of PID 1", func() error {
 		// It has let go of the capabilities it was started with, and has a child.
 		if kids, err := children(m.leader); err != nil || len(kids) == 0 {
 			return fmt.Errorf("no child yet (%v): %s", err, m.console)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"understudy/internal/wait"
 )
@@ -45,7 +44,7 @@ func (m *machine) startSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.launch(t, systemdScript, &syscall.SysProcAttr{Setsid: true})
-	wait.Within(t, time.Minute, "boot", func() error {
+	wait.Until(t, "boot", func() error {
 		// The child of nspawn; while it prepares, that is not PID 1 yet.
 		kids, err := children(m.process.Process.Pid)
 		if err == nil && len(kids) > 0 {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"understudy/internal/wait"
 )
@@ -73,13 +74,19 @@ func (s *Server) Run() {
 	})
 }
 
-// Stop ends the server and its processes; it is no error if it does not run.
+// Stop ends the server and its processes, at once if it does not within a
+// minute; it is no error if it does not run.
 func (s *Server) Stop() {
 	if s.cmd == nil {
 		return
 	}
 	s.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may be gone
-	<-s.ended
+	select {
+	case <-s.ended:
+	case <-time.After(time.Minute):
+		s.cmd.Process.Kill() //nolint:errcheck // it may be gone
+		<-s.ended
+	}
 	s.cmd = nil
 }
 

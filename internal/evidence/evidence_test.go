@@ -1,31 +1,19 @@
 package evidence
 
 import (
-	"net"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"testing"
+
+	"understudy/internal/listen/listentest"
 )
 
 // TestGap: a client knows when it was not told of everything.
 func TestGap(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "evidence-") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("unix", dir+"/s")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var ring atomic.Pointer[Ring]
 	ring.Store(NewRing())
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ring.Load().ServeHTTP(w, r) })}
-	go server.Serve(l) //nolint:errcheck // ends with the test
-	t.Cleanup(func() { server.Close() })
-	c := NewClient(dir + "/s")
+	c := NewClient(listentest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ring.Load().ServeHTTP(w, r) })))
 	add := func(n int) {
 		for range n {
 			ring.Load().Add(Event{Domain: "example.test", Class: Fallback})

@@ -37,7 +37,7 @@ func (w *world) portalRefuses(t *testing.T) {
 			return strings.Contains(why, part)
 		}
 	}
-	w.until(t, 20*time.Second, "deferred for the portal", reason("dovecot-lmtp"))
+	until(t, "deferred for the portal", reason("dovecot-lmtp"))
 	if _, err := w.stack.CLI(ctx, "", "mailbox", "remove", "--yes", removed); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func (w *world) portalRefuses(t *testing.T) {
 	if out, err := exec.CommandContext(ctx, "postqueue", "-c", w.stack.Info.PostfixConfig, "-f").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	w.until(t, 20*time.Second, "refused by the portal, and queued", reason("said: 550 5.1.1"))
+	until(t, "refused by the portal, and queued", reason("said: 550 5.1.1"))
 	if n := w.bounces.count(w.stack.Info.Internet.Maildir, "removed@internet.test", removed); n > 0 {
 		t.Errorf("%d bounces", n)
 	}
@@ -78,12 +78,12 @@ func findHosts(t *testing.T) {
 // refusesInSession: what cannot be delivered is refused while the sender is
 // still there: the extensions say so, and so do the replies.
 func (w *world) refusesInSession(t *testing.T) {
-	conn, err := net.DialTimeout("tcp", w.stack.Info.SMTP, 10*time.Second)
+	conn, err := net.DialTimeout("tcp", w.stack.Info.SMTP, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // a TCP connection takes deadlines
+	conn.SetDeadline(time.Now().Add(2 * time.Minute)) //nolint:errcheck // a TCP connection takes deadlines
 	c := textproto.NewConn(conn)
 	for _, step := range []struct{ say, want, never string }{
 		{"", "220 ", ""},

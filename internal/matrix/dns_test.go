@@ -4,6 +4,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -21,8 +22,16 @@ type name struct {
 // resolve answers from a zone until the test ends.
 func resolve(t *testing.T, pc net.PacketConn, z zone) {
 	t.Helper()
-	t.Cleanup(func() { pc.Close() })
+	if err := pc.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		pc.SetReadDeadline(time.Now()) //nolint:errcheck // it was set before
+		<-done
+	})
 	go func() {
+		defer close(done)
 		buf := make([]byte, 1500)
 		for {
 			n, from, err := pc.ReadFrom(buf)

@@ -17,10 +17,7 @@ import (
 )
 
 // Five days, here.
-const (
-	lifetime      = 10 * time.Second
-	lifetimeLimit = 60 * time.Second // until the last of it has expired
-)
+const lifetime = 10 * time.Second
 
 // TestQueueLifetime: who gets a bounce when the queue's lifetime ends, and who
 // does not. There is no worker, so that nobody switches a mode. It begins with
@@ -49,6 +46,7 @@ func TestQueueLifetime(t *testing.T) {
 	w.world = begin(t, still, domains, w.boxes, stack.Variables{
 		"postfix_maximal_queue_lifetime": seconds(lifetime), "postfix_bounce_queue_lifetime": seconds(lifetime),
 		"postfix_minimal_backoff_time": "2s", "postfix_maximal_backoff_time": "2s", "postfix_queue_run_delay": "2s",
+		"postfix_primary_data_done_timeout": "60s", // policyd is stopped meanwhile
 	})
 	t.Run("signs of a failed primary", w.signs)
 	t.Run("the primary is down", w.expiresForPrimary)
@@ -107,11 +105,11 @@ func (w *queuedWorld) signs(t *testing.T) {
 // and wants no others.
 func (w *queuedWorld) gone(t *testing.T, from string, want ...string) {
 	t.Helper()
-	w.until(t, lifetimeLimit, "an empty queue", func() bool {
+	until(t, "an empty queue", func() bool {
 		all, err := listQueue(w.stack.Info.PostfixConfig)
 		return err == nil && len(all) == 0
 	})
-	w.until(t, 20*time.Second, "bounces", func() bool { return len(w.bouncesTo(t, from)) >= len(want) })
+	until(t, "bounces", func() bool { return len(w.bouncesTo(t, from)) >= len(want) })
 	if got := w.bouncesTo(t, from); !slices.Equal(got, want) {
 		t.Errorf("bounces for %q, want %q", got, want)
 	}
@@ -176,17 +174,17 @@ func (w *queuedWorld) expiresWithoutPolicyd(t *testing.T, held *gate) {
 	w.message(t, from, "unresolved", ana)
 	select {
 	case <-held.reached:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the primary has no data")
 	}
 	w.message(t, from, "another", "ana@works.test")
-	w.until(t, 20*time.Second, "another", func() bool { return w.primaries["works.test"].copies("another", "ana@works.test") == 1 })
+	until(t, "another", func() bool { return w.primaries["works.test"].copies("another", "ana@works.test") == 1 })
 	if err := w.stack.Stop(t.Context(), stack.Policyd); err != nil {
 		t.Fatal(err)
 	}
 	w.primaries["healed.test"].heal()
 	close(held.open)
-	w.until(t, lifetimeLimit, "expired", func() bool { // its bounce has to wait
+	until(t, "expired", func() bool { // its bounce has to wait
 		why, _ := w.queue.look(w.stack.Info.PostfixConfig, from, 0)
 		return why != ""
 	})

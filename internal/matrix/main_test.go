@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"understudy/internal/stack"
 )
@@ -74,7 +75,7 @@ func prepare() (cleanup func(), err error) {
 	for i := 2; ; i++ { // some address of loopback where nobody answers DNS
 		at := fmt.Sprintf("127.77.%d.%d", os.Getpid()%250, i)
 		if dns, err = net.ListenPacket("udp4", at+":53"); err == nil {
-			text := fmt.Sprintf("nameserver %s\noptions timeout:1 attempts:1\n", at)
+			text := fmt.Sprintf("nameserver %s\noptions timeout:%d attempts:1\n", at, timeout/2/time.Second)
 			if err := os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte(text), 0o644); err != nil {
 				return cleanup, err
 			}

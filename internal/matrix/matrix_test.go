@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	atOnce = 12 // rows, so that a small machine measures the product and not itself
+	atOnce = 14 // rows, so that a small machine measures the product and not itself; all that wait are among the first
 	// perOctet is what a large message may take to be sent a second time.
 	perOctet = time.Second / (2 << 20)
-	slack    = 2 * time.Second // what a fallback may take beyond the timeout that made it
+	slack    = 8 * time.Second // what a fallback may take beyond the timeout that made it: not as long as one more
 )
 
 // result is what was seen of a row.
@@ -87,7 +87,7 @@ func TestFailureMatrix(t *testing.T) {
 
 // settle waits until nothing is on its way any more.
 func settle(t *testing.T, w *world) {
-	w.until(t, 20*time.Second, "an idle queue", func() bool {
+	until(t, "an idle queue", func() bool {
 		_, active := w.queue.look(w.stack.Info.PostfixConfig, "", 0)
 		return active == 0
 	})

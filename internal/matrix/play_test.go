@@ -57,7 +57,7 @@ func (w *world) play(r *row) result {
 		res.err = fmt.Errorf("send: %w", err)
 		return res
 	}
-	limit := time.After(r.wait + 15*time.Second)
+	limit := time.After(r.wait + patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for len(res.outcome) < len(r.want) {

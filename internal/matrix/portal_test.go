@@ -38,11 +38,11 @@ func (p *portal) open(t *testing.T, st *stack.Stack) {
 type inbox struct{ c *imapclient.Client }
 
 func (p *portal) inbox(mailbox string) (*inbox, error) {
-	conn, err := net.DialTimeout("tcp", p.address, 10*time.Second)
+	conn, err := net.DialTimeout("tcp", p.address, time.Minute)
 	if err != nil {
 		return nil, err
 	}
-	conn.SetDeadline(time.Now().Add(2 * time.Minute)) //nolint:errcheck // a TCP connection takes deadlines
+	conn.SetDeadline(time.Now().Add(3 * patience)) //nolint:errcheck // a TCP connection takes deadlines
 	b := &inbox{c: imapclient.New(conn, nil)}
 	if err := b.c.Login(mailbox+"*"+p.master, p.password).Wait(); err != nil {
 		b.c.Close()

@@ -17,7 +17,7 @@ type waiting struct {
 
 // listQueue asks postqueue(1).
 func listQueue(config string) ([]waiting, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "postqueue", "-c", config, "-j").Output()
 	if err != nil {

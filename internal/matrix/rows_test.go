@@ -3,10 +3,10 @@ package matrix
 import (
 	"net"
 	"slices"
-	"strconv"
-	"syscall"
 	"testing"
 	"time"
+
+	"understudy/internal/blackhole"
 )
 
 // outcome is what becomes of a message for one recipient.
@@ -57,31 +57,31 @@ var failures = []row{
 	{id: "healthy", name: "works", want: both(primaryHas)},
 
 	{id: "refused", name: "refuses connections", primaries: fixed("127.0.0.1:1"), want: both(portalHas)},
-	{id: "syn-drop", name: "swallows packets", primaries: full, want: both(portalHas), wait: connectTimeout, setting: "connect"},
+	{id: "syn-drop", name: "swallows packets", primaries: full, want: both(portalHas), wait: timeout, setting: "connect"},
 	{id: "unresolvable", name: "has a name that does not exist", primaries: fixed("gone.dns.test:25"), want: both(portalHas)},
 	{id: "servfail", name: "has a name whose DNS is broken", primaries: fixed("servfail.dns.test:25"), want: both(portalHas)},
-	{id: "dns-silent", name: "has a name whose DNS says nothing", primaries: fixed("silent.dns.test:25"), want: both(portalHas), wait: lookupTimeout, setting: "the resolver's"},
+	{id: "dns-silent", name: "has a name whose DNS says nothing", primaries: fixed("silent.dns.test:25"), want: both(portalHas), wait: timeout, setting: "the resolver's"},
 
 	{id: "banner-421", name: "banner 421", script: at("banner", "421 4.3.2 going down"), want: both(portalHas)},
 	{id: "banner-554", name: "banner 554", script: at("banner", "554 5.3.2 no service"), want: both(portalHas)},
-	{id: "banner-hang", name: "no banner", script: at("banner", hang), want: both(portalHas), wait: replyTimeout, setting: "helo"},
+	{id: "banner-hang", name: "no banner", script: at("banner", hang), want: both(portalHas), wait: timeout, setting: "helo"},
 	{id: "banner-drop", name: "closes before the banner", script: at("banner", drop), want: both(portalHas)},
-	{id: "banner-garbage", name: "banner that is no SMTP", script: at("banner", garbage), want: both(portalHas), wait: replyTimeout, setting: "helo"},
+	{id: "banner-garbage", name: "banner that is no SMTP", script: at("banner", garbage), want: both(portalHas), wait: timeout, setting: "helo"},
 
 	{id: "ehlo-421", name: "EHLO 421", script: at("ehlo", "421 4.3.2 going down"), want: both(portalHas)},
-	{id: "ehlo-hang", name: "EHLO hang", script: at("ehlo", hang), want: both(portalHas), wait: replyTimeout, setting: "helo"},
+	{id: "ehlo-hang", name: "EHLO hang", script: at("ehlo", hang), want: both(portalHas), wait: timeout, setting: "helo"},
 	{id: "ehlo-drop", name: "EHLO drop", script: at("ehlo", drop), want: both(portalHas)},
 	{id: "ehlo-502", name: "EHLO 502, HELO works", script: at("ehlo", "502 5.5.1 what?"), want: both(primaryHas)},
 
 	{id: "mail-451", name: "MAIL 451", script: at("mail", "451 4.3.0 try later"), want: both(portalHas)},
 	{id: "mail-452", name: "MAIL 452 (disk full)", script: at("mail", "452 4.3.1 insufficient storage"), want: both(portalHas)},
-	{id: "mail-hang", name: "MAIL hang", script: later("mail", hang), want: both(portalHas), wait: replyTimeout, setting: "mail"},
+	{id: "mail-hang", name: "MAIL hang", script: later("mail", hang), want: both(portalHas), wait: timeout, setting: "mail"},
 
 	{id: "rcpt-421", name: "RCPT 421", script: at("rcpt", "421 4.3.2 going down"), want: both(portalHas)},
 	{id: "rcpt-drop", name: "RCPT drop", script: at("rcpt", drop), want: both(portalHas)},
 	{id: "rcpt-452", name: "RCPT 452 (mailbox full)", script: at("rcpt", "452 4.2.2 over quota"), want: both(portalHas)},
 	{id: "rcpt-450", name: "RCPT 450 (greylisting)", script: at("rcpt", "450 4.7.1 greylisted"), want: both(portalHas)},
-	{id: "rcpt-hang", name: "RCPT hang", script: later("rcpt", hang), want: both(portalHas), wait: replyTimeout, setting: "rcpt"},
+	{id: "rcpt-hang", name: "RCPT hang", script: later("rcpt", hang), want: both(portalHas), wait: timeout, setting: "rcpt"},
 	{id: "rcpt-one-450", name: "RCPT 450 for bruno alone", script: at("rcpt bruno", "450 4.2.1 locked"), want: map[string]outcome{"ana": primaryHas, "bruno": portalHas}},
 	{id: "rcpt-mixed", name: "RCPT 450 for bruno, 550 for carla", script: script{probes: true, stages: map[string]string{"rcpt bruno": "450 4.2.1 locked", "rcpt carla": "550 5.1.1 unknown"}},
 		want: map[string]outcome{"ana": primaryHas, "bruno": portalHas, "carla": bounced}},
@@ -92,19 +92,19 @@ var failures = []row{
 		want: map[string]outcome{"ana": portalHas, "bruno": portalHas, "dora": putOff}},
 
 	{id: "data-451", name: "DATA 451", script: at("data", "451 4.3.0 try later"), want: both(portalHas)},
-	{id: "data-hang", name: "DATA hang", script: at("data", hang), want: both(portalHas), wait: replyTimeout, setting: "data_init"},
+	{id: "data-hang", name: "DATA hang", script: at("data", hang), want: both(portalHas), wait: timeout, setting: "data_init"},
 	{id: "body-drop", name: "drop inside DATA", script: at("body", drop), want: both(portalHas)},
 	{id: "body-killed", name: "killed within a transfer of 20 MB", script: script{stages: map[string]string{"body": drop}, after: 10 << 20}, octets: 20 << 20, want: both(portalHas)},
-	{id: "body-hang", name: "takes no more data", script: at("body", hang), octets: 12 << 20, want: both(portalHas), wait: bodyTimeout, setting: "data_xfer"},
+	{id: "body-hang", name: "takes no more data", script: at("body", hang), octets: 12 << 20, want: both(portalHas), wait: timeout, setting: "data_xfer"},
 
 	{id: "done-451", name: "451 after the dot", script: at("done", "451 4.3.0 try later"), want: both(portalHas)},
 	{id: "done-drop", name: "drop after the dot", script: at("done", drop), want: both(portalHas), twice: true},
-	{id: "done-hang", name: "hang after the dot", script: at("done", hang), want: both(portalHas), twice: true, wait: doneTimeout, setting: "data_done"},
+	{id: "done-hang", name: "hang after the dot", script: at("done", hang), want: both(portalHas), twice: true, wait: timeout, setting: "data_done"},
 
 	{id: "tls-may", name: "TLS offered", script: script{cert: &stranger}, want: both(primaryHas), encrypted: true},
 	{id: "tls-454", name: "STARTTLS 454 (`may`)", script: at("starttls", "454 4.7.0 not now"), want: both(primaryHas)},
-	{id: "tls-garbage", name: "garbage in the TLS handshake (`may`)", script: script{stages: map[string]string{"starttls": "220 go", "tls": garbage}}, want: both(portalHas), wait: replyTimeout, setting: "helo"},
-	{id: "tls-hang", name: "hang in the TLS handshake", script: script{stages: map[string]string{"starttls": "220 go", "tls": hang}}, want: both(portalHas), wait: replyTimeout, setting: "helo"},
+	{id: "tls-garbage", name: "garbage in the TLS handshake (`may`)", script: script{stages: map[string]string{"starttls": "220 go", "tls": garbage}}, want: both(portalHas), wait: timeout, setting: "helo"},
+	{id: "tls-hang", name: "hang in the TLS handshake", script: script{stages: map[string]string{"starttls": "220 go", "tls": hang}}, want: both(portalHas), wait: timeout, setting: "helo"},
 	{id: "tls-missing", name: "no STARTTLS (`encrypt`)", policy: "encrypt", want: both(portalHas)},
 	{id: "tls-encrypt", name: "any certificate (`encrypt`)", script: script{cert: &stranger}, policy: "encrypt", want: both(primaryHas), encrypted: true},
 	{id: "tls-secure", name: "the right certificate (`secure`)", script: script{cert: &trusted}, policy: "secure match=primary.test", want: both(primaryHas), encrypted: true},
@@ -114,7 +114,7 @@ var failures = []row{
 	{id: "ipv6", name: "IPv6, works", primaries: ipv6, want: both(primaryHas)},
 	{id: "ipv6-refused", name: "IPv6, refuses connections", primaries: fixed("[::1]:1"), want: both(portalHas)},
 	{id: "list", name: "two primaries, the first refuses connections", primaries: firstGone("127.0.0.1:1"), want: both(primaryHas)},
-	{id: "list-syn-drop", name: "two primaries, the first swallows packets", primaries: firstFull, want: both(primaryHas), wait: connectTimeout, setting: "connect"},
+	{id: "list-syn-drop", name: "two primaries, the first swallows packets", primaries: firstFull, want: both(primaryHas), wait: timeout, setting: "connect"},
 	{id: "list-gone", name: "two primaries, both refuse connections", primaries: fixed("127.0.0.1:1", "[::1]:1"), want: both(portalHas)},
 	{id: "name", name: "a host name (A record)", primaries: named("host.dns.test"), want: both(primaryHas)},
 	{id: "mx", name: "MX, works", primaries: named("mx:good.dns.test"), want: both(primaryHas)},
@@ -166,42 +166,11 @@ func ipv6(t *testing.T, _ *ways, r *row) []string {
 	return []string{r.primary.addr}
 }
 
-func full(t *testing.T, _ *ways, _ *row) []string { return []string{swallow(t)} }
+func full(t *testing.T, _ *ways, _ *row) []string { return []string{blackhole.For(t)} }
 
-func firstFull(t *testing.T, w *ways, r *row) []string { return firstGone(swallow(t))(t, w, r) }
+func firstFull(t *testing.T, w *ways, r *row) []string { return firstGone(blackhole.For(t))(t, w, r) }
 
 func port(address string) string {
 	_, p, _ := net.SplitHostPort(address)
 	return p
-}
-
-// swallow listens and accepts nothing: once its backlog is full the kernel
-// drops each SYN, as a firewall does (listen(2), tcp_abort_on_overflow = 0).
-func swallow(t *testing.T) string {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(name.(*syscall.SockaddrInet4).Port))
-	for range 8 {
-		c, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
-		if err != nil { // full
-			return address
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-	t.Fatal("a listener that accepts nothing has no end of backlog")
-	return ""
 }

@@ -12,10 +12,7 @@ import (
 )
 
 // What the storms are made of: more messages than the detector wants (6).
-const (
-	stormMessages = 10
-	stormLimit    = 60 * time.Second
-)
+const stormMessages = 10
 
 // TestRefusedByEverybody: primaries whose probes are well refuse all mail
 // without a reason. Nothing bounces: the mail waits, the worker switches, and
@@ -63,15 +60,15 @@ func (w *queuedWorld) stormSwitches(t *testing.T) {
 	}
 	w.mail(t, "healthy", "ana@healthy.test")
 	for _, domain := range storms {
-		w.until(t, stormLimit, domain+" in emergency", func() bool { return strings.Contains(w.modes(t), domain+": emergency") })
+		until(t, domain+" in emergency", func() bool { return strings.Contains(w.modes(t), domain+": emergency") })
 	}
 	var have map[string]int
-	w.until(t, manyLimit, "all in the portal", func() bool {
+	until(t, "all in the portal", func() bool {
 		have = w.inPortal(t)
 		return len(have) >= len(want)
 	})
 	w.same(t, want, have)
-	w.until(t, manyLimit, "dora's wait for the primaries", func() bool {
+	until(t, "dora's wait for the primaries", func() bool {
 		first, active := w.queue.look(w.stack.Info.PostfixConfig, "dora@s552.test", 0)
 		second, _ := w.queue.look(w.stack.Info.PostfixConfig, "dora@s554.test", time.Second)
 		return first != "" && second != "" && active == 0
@@ -107,7 +104,7 @@ func (w *queuedWorld) policydGoes(t *testing.T, gates map[string]*gate) {
 		w.mail(t, "policyd "+domain, "ana@"+domain)
 		select {
 		case <-g.reached:
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%s has no data", domain)
 		}
 	}
@@ -117,7 +114,7 @@ func (w *queuedWorld) policydGoes(t *testing.T, gates map[string]*gate) {
 	for _, g := range gates {
 		close(g.open)
 	}
-	w.until(t, 60*time.Second, "all deferred", func() bool {
+	until(t, "all deferred", func() bool {
 		full, active := w.queue.look(w.stack.Info.PostfixConfig, "ana@full.test", 0)
 		later, _ := w.queue.look(w.stack.Info.PostfixConfig, "ana@later.test", time.Second)
 		return full != "" && later != "" && active == 0
@@ -145,11 +142,11 @@ func (w *queuedWorld) policydGoes(t *testing.T, gates map[string]*gate) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	w.until(t, 90*time.Second, "in the portal", func() bool {
+	until(t, "in the portal", func() bool {
 		flush()
 		return len(count()) >= len(want)
 	})
-	w.until(t, 30*time.Second, "the bounce", func() bool {
+	until(t, "the bounce", func() bool {
 		flush()
 		return w.bounces.count(w.stack.Info.Internet.Maildir, "s@internet.test", "ana@bare.test") > 0
 	})

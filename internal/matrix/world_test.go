@@ -20,6 +20,7 @@ import (
 	"understudy/internal/directory"
 	"understudy/internal/stack"
 	"understudy/internal/store"
+	"understudy/internal/wait"
 )
 
 // still: all but the worker, so that nobody switches a mode, and the stand-in
@@ -29,14 +30,12 @@ var (
 	switching = append(slices.Clone(still), stack.Worker)
 )
 
-// Times of the stages here; an installation's are longer.
-const (
-	connectTimeout = 2 * time.Second
-	replyTimeout   = 2 * time.Second // of EHLO, MAIL, RCPT, DATA
-	bodyTimeout    = 3 * time.Second
-	doneTimeout    = 4 * time.Second
-	lookupTimeout  = 2 * time.Second // of the resolver: A and AAAA
-)
+// timeout is that of each stage here, and what the resolver takes for A and
+// AAAA; most of an installation's are longer.
+const timeout = 10 * time.Second
+
+// patience is how long a test waits for what must come.
+const patience = 5 * time.Minute
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%ds", int(d.Seconds())) }
 
@@ -62,13 +61,14 @@ func begin(t *testing.T, components []stack.Component, domains []*directory.Doma
 	run := filepath.Join(dir, "run")
 	vars := stack.Variables{
 		"postfix_inet_protocols":            "all",
-		"postfix_primary_connect_timeout":   seconds(connectTimeout),
-		"postfix_primary_helo_timeout":      seconds(replyTimeout),
-		"postfix_primary_mail_timeout":      seconds(replyTimeout),
-		"postfix_primary_rcpt_timeout":      seconds(replyTimeout),
-		"postfix_primary_data_init_timeout": seconds(replyTimeout),
-		"postfix_primary_data_xfer_timeout": seconds(bodyTimeout),
-		"postfix_primary_data_done_timeout": seconds(doneTimeout),
+		"postfix_primary_connect_timeout":   seconds(timeout),
+		"postfix_primary_helo_timeout":      seconds(timeout),
+		"postfix_primary_mail_timeout":      seconds(timeout),
+		"postfix_primary_rcpt_timeout":      seconds(timeout),
+		"postfix_primary_data_init_timeout": seconds(timeout),
+		"postfix_primary_data_xfer_timeout": seconds(timeout),
+		"postfix_primary_data_done_timeout": seconds(timeout),
+		"postfix_probe_auto_timeout":        seconds(timeout / 2),
 		// A message that is queued stays so: what is seen is the first attempt.
 		"postfix_minimal_backoff_time": "1h", "postfix_maximal_backoff_time": "1h",
 	}
@@ -89,6 +89,13 @@ func begin(t *testing.T, components []stack.Component, domains []*directory.Doma
 		}
 	})
 	w := &world{stack: st}
+	// A sender waits for a probe as long as it takes.
+	if out, err := exec.Command("postconf", "-c", st.Info.PostfixConfig, "-e", "address_verify_poll_count=120").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := exec.Command("postfix", "-c", st.Info.PostfixConfig, "reload").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	w.portal.open(t, st)
 	w.fill(t, domains, boxes)
 	return w
@@ -120,11 +127,11 @@ func (w *world) fill(t *testing.T, domains []*directory.Domain, boxes []string) 
 	}
 	last := boxes[len(boxes)-1]
 	socket := "socketmap:unix:" + filepath.Join(w.stack.Dir(), "postfix", "queue", "sidecar", "socketmap") + ":probe"
-	w.until(t, 10*time.Second, "policyd knows "+last, func() bool { // before Postfix asks for it, and keeps the answer for minutes
+	until(t, "policyd knows "+last, func() bool { // before Postfix asks for it, and keeps the answer for minutes
 		out, err := exec.Command("postmap", "-c", w.stack.Info.PostfixConfig, "-q", last, socket).Output()
 		return err == nil && strings.HasPrefix(string(out), "probe-auto:")
 	})
-	w.until(t, 10*time.Second, last+" is taken", func() bool {
+	until(t, last+" is taken", func() bool {
 		c, err := smtp.Dial(w.stack.Info.SMTP)
 		if err != nil {
 			return false
@@ -138,21 +145,25 @@ func (w *world) fill(t *testing.T, domains []*directory.Domain, boxes []string) 
 	})
 }
 
-func (w *world) until(t *testing.T, limit time.Duration, what string, done func() bool) {
+// until is wait.True, but looks less often: a look at the queue or into all
+// mailboxes is work.
+func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(limit); !done(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, limit)
+	err := wait.For(context.Background(), patience, 50*time.Millisecond, func() error {
+		if !done() {
+			return errors.New("not so")
 		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
 }
 
 // send brings a message from the internet to the gateway. It returns what
 // became of those who were not accepted, and when the message was.
 func (w *world) send(from string, to []string, token string, octets int) (no map[string]outcome, at time.Time, err error) {
-	d := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}}
+	d := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}}
 	conn, err := d.Dial("tcp", w.stack.Info.SMTP)
 	if err != nil {
 		return nil, at, err

@@ -19,7 +19,7 @@ import (
 // patientOpener has time on a busy machine, too.
 func patientOpener() *Opener {
 	o := NewOpener()
-	o.timeout = time.Minute
+	o.timeout = 10 * time.Minute
 	return o
 }
 

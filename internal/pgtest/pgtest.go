@@ -104,12 +104,12 @@ func (c *Cluster) prepare() error {
 // StartServer starts the server and waits until it answers.
 func (c *Cluster) StartServer() error {
 	opts := fmt.Sprintf("-p %d -k %s -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 -c full_page_writes=off", c.Port, c.Dir)
-	return c.command("pg_ctl", "-D", c.Dir+"/data", "-l", c.Dir+"/log", "-w", "-t", "30", "-o", opts, "start")
+	return c.command("pg_ctl", "-D", c.Dir+"/data", "-l", c.Dir+"/log", "-w", "-t", "180", "-o", opts, "start")
 }
 
 // StopServer stops the server at once; clients lose their connections.
 func (c *Cluster) StopServer() error {
-	return c.command("pg_ctl", "-D", c.Dir+"/data", "-m", "immediate", "-w", "stop")
+	return c.command("pg_ctl", "-D", c.Dir+"/data", "-m", "immediate", "-w", "-t", "180", "stop")
 }
 
 // Remove stops the server and removes its files.
@@ -188,7 +188,7 @@ func (c *Cluster) dropAtEnd(tb testing.TB, name string) {
 }
 
 func (c *Cluster) exec(database, sql string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, c.URL("postgres", database))
 	if err != nil {

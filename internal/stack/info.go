@@ -167,7 +167,7 @@ func logIn(ctx context.Context, address, user, password string) error {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(c, "a LOGIN %q %q\r\nb LOGOUT\r\n", user, password); err != nil {

@@ -15,8 +15,8 @@ import (
 // How long a component has to begin its work, and to end it before it is
 // killed.
 const (
-	startTimeout = 40 * time.Second
-	stopTimeout  = 15 * time.Second
+	startTimeout = 2 * time.Minute
+	stopTimeout  = 30 * time.Second
 	pollInterval = 20 * time.Millisecond
 )
 
@@ -123,7 +123,7 @@ func (s *Stack) logSince(c Component, offset int64) string {
 }
 
 // Stop ends a component in an orderly way, and kills what is left of it after
-// 15 s.
+// stopTimeout.
 func (s *Stack) Stop(ctx context.Context, c Component) error {
 	l, ok, err := loadLeader(s.pidFile(c))
 	if err != nil || !ok {

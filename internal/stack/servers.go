@@ -70,7 +70,7 @@ func (s *Stack) checks(c Component) []check {
 }
 
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: 2 * time.Second}
+	d := net.Dialer{Timeout: 10 * time.Second}
 	return d.DialContext(ctx, network, address)
 }
 
@@ -92,7 +92,7 @@ func banner(address, prefix string) check {
 			return err
 		}
 		defer c.Close()
-		if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			return err
 		}
 		line, err := bufio.NewReader(io.LimitReader(c, 1024)).ReadString('\n')
@@ -109,7 +109,7 @@ func banner(address, prefix string) check {
 // healthy expects 200 from a service's health endpoint.
 func healthy(address string) check {
 	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/healthz", nil)
 		if err != nil {

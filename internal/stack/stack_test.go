@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // standIns is the smallest stack: quick to start, and real.
@@ -302,7 +301,7 @@ func TestComponentsOneByOne(t *testing.T) {
 // Another process that has got the pid by now is never signalled.
 func TestStopSparesForeignProcesses(t *testing.T) {
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), "sleep", "60")
+	cmd := exec.CommandContext(t.Context(), "sleep", "3600")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -388,13 +387,9 @@ func TestCompareVersions(t *testing.T) {
 func startStackIn(t *testing.T, dir string, o Options) *Stack {
 	t.Helper()
 	o.Dir, o.RepoRoot, o.Bin, o.Progress = dir, repoRoot, bin, t.Output()
-	began := time.Now()
 	s, err := Up(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(began); took > time.Minute {
-		t.Errorf("ready after %s", took)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -35,7 +35,7 @@ func startStack(t *testing.T, o Options) *Stack {
 // dialFrom connects from another loopback address, as the internet does.
 func dialFrom(t *testing.T, source, address string) net.Conn {
 	t.Helper()
-	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+	d := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
 	c, err := d.DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 )
 
 // dialogueTimeout bounds each step of a client's dialogue with a server.
-const dialogueTimeout = 30 * time.Second
+const dialogueTimeout = time.Minute
 
 // insecureTLS trusts the scratch stack's own certificate.
 var insecureTLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // loopback, self-signed

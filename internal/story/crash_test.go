@@ -94,7 +94,7 @@ func TestKill9UnderLoad(t *testing.T) {
 // each temporary failure.
 func (s *Story) sendUntilAccepted(ctx context.Context, i int) loadResult {
 	r := loadResult{letter: newLetter("load@internet.test", s.user(i%3).Address, fmt.Sprintf("load %d", i))}
-	for !r.accepted && ctx.Err() == nil && r.tries < 300 {
+	for !r.accepted && ctx.Err() == nil && r.tries < 3000 {
 		r.tries++
 		err := send(s.info.SMTP, r.letter.from, []string{r.letter.to}, r.letter.text)
 		var refused *smtp.SMTPError
@@ -131,7 +131,7 @@ func (s *Story) addUp(t *testing.T, results []loadResult) {
 		}
 		return nil
 	}
-	if err := within(ctx, 4*time.Minute, "mail at rest", atRest); err != nil {
+	if err := within(ctx, 8*time.Minute, "mail at rest", atRest); err != nil {
 		t.Error(err)
 	}
 	archive := s.archiveText(t)

@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long the story waits for what must come by itself.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // Story is one playing of the outage.
 type Story struct {

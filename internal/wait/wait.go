@@ -11,7 +11,7 @@ import (
 )
 
 // limit is how long a test waits: a loaded machine is no failure.
-const limit = time.Minute
+const limit = 3 * time.Minute
 
 // often is how often a test looks.
 const often = 20 * time.Millisecond
@@ -52,7 +52,7 @@ type TB interface {
 	Fatalf(format string, args ...any)
 }
 
-// Until waits in a test, which it ends when a minute was in vain.
+// Until waits in a test, which it ends when three minutes were in vain.
 func Until(tb TB, what string, holds func() error) {
 	tb.Helper()
 	Within(tb, limit, what, holds)

@@ -150,15 +150,15 @@ type Client struct {
 }
 
 // Dial connects to "unix:PATH" or "inet:host:port". All that the connection
-// does must be over within half a minute.
+// does must be over within ten minutes.
 func Dial(where string) (*Client, error) {
 	kind, address, _ := strings.Cut(where, ":")
 	network := map[string]string{"unix": "unix", "inet": "tcp"}[kind]
-	c, err := net.DialTimeout(network, address, 5*time.Second)
+	c, err := net.DialTimeout(network, address, time.Minute)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{c, bufio.NewReader(c)}, c.SetDeadline(time.Now().Add(30 * time.Second))
+	return &Client{c, bufio.NewReader(c)}, c.SetDeadline(time.Now().Add(10 * time.Minute))
 }
 
 // Ask sends a policy request and returns the action.

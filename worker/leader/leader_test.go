@@ -6,11 +6,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"understudy/internal/pgtest"
+	"understudy/internal/wait"
 )
 
 // TestOneLeader starts three workers on one PostgreSQL, ends the leader's
@@ -48,48 +48,36 @@ func TestOneLeader(t *testing.T) {
 			})
 		})
 	}
-	eventually(t, "a first leader", func() bool { return terms.Load() == 1 })
+	wait.True(t, "a first leader", func() bool { return terms.Load() > 0 })
 
 	admin, err := pgx.Connect(t.Context(), cluster.URL("postgres", "postgres"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := terms.Load()
 	_, err = admin.Exec(t.Context(), `SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a leader after the connection was lost", func() bool { return terms.Load() == 2 && leading.Load() == 1 })
+	wait.True(t, "a leader after the connection was lost", func() bool { return terms.Load() > before && leading.Load() == 1 })
 
 	if err := cluster.StopServer(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "no leader without PostgreSQL", func() bool { return leading.Load() == 0 })
+	wait.True(t, "no leader without PostgreSQL", func() bool { return leading.Load() == 0 })
 	if err := cluster.StartServer(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a leader after PostgreSQL is back", func() bool { return leading.Load() == 1 })
+	wait.True(t, "a leader after PostgreSQL is back", func() bool { return leading.Load() == 1 })
 
+	before = terms.Load()
 	stop[leader.Load()]()
-	eventually(t, "another leader after the first ended", func() bool { return terms.Load() == 4 && leading.Load() == 1 })
+	wait.True(t, "another leader after the first ended", func() bool { return terms.Load() > before && leading.Load() == 1 })
 	for _, s := range stop {
 		s()
 	}
 	wg.Wait()
 	if leading.Load() != 0 {
 		t.Error("a leader outlives its worker")
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		case <-tick.C:
-		}
 	}
 }

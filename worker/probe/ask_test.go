@@ -12,7 +12,7 @@ func TestAsk(t *testing.T) {
 	const here, gone, full = "ana@example.test", "gone@example.test", `"a b"@example.test`
 	mx := server(t, smtp("220 mx.test ESMTP", map[string]string{
 		"RCPT TO:<" + gone + ">": "550-5.1.1 no such\r\n550 5.1.1 user", "RCPT TO:<" + full + ">": "452 4.2.2 full", "RCPT TO:<bye@example.test>": "421 4.7.0 enough"}))
-	p := &Prober{Helo: "gw.test", Timeout: 2 * time.Second}
+	p := &Prober{Helo: "gw.test", Timeout: 15 * time.Second}
 	got, err := p.Ask(t.Context(), []string{"127.0.0.1:1", mx}, here, gone, full, "bye@example.test", here)
 	want := []Reply{{here, 250, ""}, {gone, 550, "5.1.1 no such 5.1.1 user"}, {full, 452, "4.2.2 full"}, {"bye@example.test", 421, "4.7.0 enough"}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {

@@ -37,7 +37,10 @@ func TestRecipients(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := &Prober{Helo: "gw.test", Timeout: time.Second}
+			p := &Prober{Helo: "gw.test", Timeout: 15 * time.Second}
+			if c.class == detect.Timeout {
+				p.Timeout = time.Second
+			}
 			got := p.Probe(t.Context(), server(t, smtp("220 x", c.replies)), c.recipients...)
 			if got.Class != c.class || !strings.Contains(got.Detail, c.detail) {
 				t.Errorf("%+v, want %s %q", got, c.class, c.detail)

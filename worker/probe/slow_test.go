@@ -2,15 +2,13 @@ package probe
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"understudy/internal/blackhole"
 	"understudy/worker/detect"
 )
 
@@ -34,16 +32,16 @@ func slow(banner, rcpt time.Duration) func(c net.Conn) {
 // may take gets mail, and so is healthy; a silent one is not.
 func TestSlowOnPurpose(t *testing.T) {
 	t.Parallel()
-	p := &Prober{Helo: "gw.test", Timeout: 500 * time.Millisecond}
+	p := &Prober{Helo: "gw.test", Timeout: 3 * time.Second}
 	for name, c := range map[string]struct {
 		banner, rcpt time.Duration
 		recipients   []string
 		class        detect.Class
 		detail       string
 	}{
-		"greets late":        {700 * time.Millisecond, 0, nil, detect.Healthy, ""},
-		"slow at recipients": {0, 250 * time.Millisecond, []string{"a@example.test", "b@example.test", "c@example.test"}, detect.Healthy, ""},
-		"never greets":       {3 * time.Second, 0, nil, detect.Timeout, "banner: no answer within 2s"},
+		"greets late":        {4 * time.Second, 0, nil, detect.Healthy, ""},
+		"slow at recipients": {0, 1500 * time.Millisecond, []string{"a@example.test", "b@example.test", "c@example.test"}, detect.Healthy, ""},
+		"never greets":       {18 * time.Second, 0, nil, detect.Timeout, "banner: no answer within 12s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -65,42 +63,14 @@ func TestSlowOnPurpose(t *testing.T) {
 // than its own timeout.
 func TestSwallowsPackets(t *testing.T) {
 	t.Parallel()
-	address := swallow(t)
-	p := &Prober{Helo: "gw.test", Timeout: 500 * time.Millisecond}
+	address := blackhole.For(t)
+	p := &Prober{Helo: "gw.test", Timeout: 3 * time.Second}
 	begin := time.Now()
 	got := p.Probe(t.Context(), address)
-	if got.Class != detect.Timeout || got.Detail != "connect: no answer within 500ms" {
+	if got.Class != detect.Timeout || got.Detail != "connect: no answer within 3s" {
 		t.Errorf("%+v", got)
 	}
 	if took := time.Since(begin); took >= patience*p.Timeout {
 		t.Errorf("took %v", took)
 	}
-}
-
-// swallow listens and accepts nothing: once its backlog is full the kernel
-// drops each SYN, as a firewall does (listen(2), tcp_abort_on_overflow = 0).
-func swallow(t *testing.T) string {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(name.(*syscall.SockaddrInet4).Port))
-	for range 8 {
-		c, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
-		if err != nil { // full
-			return address
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-	t.Fatal("a listener that accepts nothing has no end of backlog")
-	return ""
 }

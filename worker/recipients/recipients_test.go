@@ -21,6 +21,7 @@ import (
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
 	"understudy/internal/store/storetest"
+	"understudy/internal/wait"
 	"understudy/worker/probe"
 )
 
@@ -104,7 +105,7 @@ func newWorld(t *testing.T, has ...string) *world {
 	var wg sync.WaitGroup
 	wg.Go(func() { f.Run(ctx) }) //nolint:errcheck // no file, no error
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	w.Recipients = &Recipients{Directory: f.Directory, Store: s, Asker: &probe.Prober{Helo: "gw.test", Timeout: 5 * time.Second},
+	w.Recipients = &Recipients{Directory: f.Directory, Store: s, Asker: &probe.Prober{Helo: "gw.test", Timeout: 15 * time.Second},
 		CheckEvery: time.Nanosecond, MarkAfter: 14 * 24 * time.Hour, PerMinute: 20, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry())}
 	if _, err := s.AddDomain(t.Context(), directory.Domain{Name: domain, Primaries: []string{l.Addr().String()}}); err != nil {
 		t.Fatal(err)
@@ -134,14 +135,7 @@ func (w *world) synced() {
 	if err := w.Store.Pool.QueryRow(w.t.Context(), `SELECT last_value FROM directory_version`).Scan(&want); err != nil {
 		w.t.Fatal(err)
 	}
-	deadline := time.After(20 * time.Second)
-	for w.Directory.Version() < want {
-		select {
-		case <-w.Directory.Changed():
-		case <-deadline:
-			w.t.Fatal("the directory does not follow")
-		}
-	}
+	wait.True(w.t, "the directory follows", func() bool { return w.Directory.Version() >= want })
 }
 
 func (w *world) message(direction string, to ...string) {

@@ -20,6 +20,8 @@ import (
 	"understudy/internal/directory"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
+	"understudy/internal/store/storetest"
+	"understudy/internal/wait"
 )
 
 const (
@@ -54,16 +56,9 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, primary: postfixtest.Start(t, postfixtest.Options{Main: "message_drop_headers =\n"}), reentry: postfixtest.Start(t, postfixtest.Options{}), dir: directory.New()}
-	name := cluster.Database(t)
-	w.config = childConfig{Database: cluster.URL("understudy_app", name), Archive: t.TempDir(), Reentry: w.reentry.SMTP}
-	owner, err := pgxpool.ParseConfig(cluster.URL("understudy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
+	w.config = childConfig{Database: cluster.URL("understudy_app", storetest.Database(t, cluster)), Archive: t.TempDir(), Reentry: w.reentry.SMTP}
 	var stop func()
+	var err error
 	if w.worker, w.store, stop, err = w.config.worker(w.dir, prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
@@ -167,15 +162,7 @@ func (w *world) run(id int64) (*store.Redelivery, time.Duration) {
 
 func (w *world) await(what string, done func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		if time.Now().After(deadline) {
-			w.t.Fatal("waited in vain for " + what)
-		}
-		<-tick.C
-	}
+	wait.True(w.t, what, done)
 }
 
 func (w *world) setMode(to directory.Mode) {

@@ -19,6 +19,7 @@ import (
 	"understudy/internal/archive/ship"
 	"understudy/internal/archive/shiptest"
 	"understudy/internal/store"
+	"understudy/internal/wait"
 )
 
 // shipForever ships what the environment says until it is killed.
@@ -55,9 +56,9 @@ func TestKilled(t *testing.T) {
 	t.Parallel()
 	shiptest.Each(t, func(t *testing.T, s *shiptest.Store) {
 		r := newRig(t, s)
-		const rounds, segments, messages = 8, 3, 4
-		unfinished := 0
-		for round := range rounds {
+		const segments, messages = 3, 4
+		rounds, unfinished := 0, 0
+		for ; rounds < 8 || unfinished == 0 && rounds < 100; rounds++ {
 			r.add(t, segments, messages)
 			r.index(t)
 			cmd := exec.Command(os.Args[0])
@@ -67,11 +68,12 @@ func TestKilled(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() }) // if the test ends before it
 			begun := r.begun(t)
-			eventually(t, "an upload", func() bool { return r.begun(t) > begun })
-			<-time.After(rand.N(10 * time.Millisecond << (round % 6))) // the moment is what varies
-			cmd.Process.Kill()                                         //nolint:errcheck // it lives
-			cmd.Wait()                                                 //nolint:errcheck // killed
+			wait.True(t, "an upload", func() bool { return r.begun(t) > begun })
+			<-time.After(rand.N(10 * time.Millisecond << (rounds % 6))) // the moment is what varies
+			cmd.Process.Kill()                                          //nolint:errcheck // it lives
+			cmd.Wait()                                                  //nolint:errcheck // killed
 			r.readable(t)
 			if len(r.local(t)) > 0 {
 				unfinished++

@@ -200,17 +200,3 @@ func metric(t testing.TB, name string, c prometheus.Collector, want float64) {
 		t.Errorf("%s is %v, want %v", name, got, want)
 	}
 }
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(60 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		case <-tick.C:
-		}
-	}
-}

@@ -18,13 +18,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"understudy/internal/archive/ship"
 	"understudy/internal/freeport"
+	"understudy/internal/wait"
 )
 
 const (
@@ -107,19 +107,14 @@ func (s *Server) Restart(tb testing.TB) {
 	if err := s.cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	deadline := time.Now().Add(30 * time.Second)
-	for {
+	wait.Until(tb, "the S3 server answers", func() error {
 		resp, err := http.Get("http://" + s.Address + "/")
-		if err == nil {
-			resp.Body.Close()
-			return
-		}
-		if time.Now().After(deadline) {
+		if err != nil {
 			text, _ := os.ReadFile(s.out.Name()) //nolint:errcheck // shown as it is
-			tb.Fatalf("the S3 server does not answer: %v: %s", err, text)
+			return fmt.Errorf("%w: %s", err, text)
 		}
-		pause(tb.Context(), 20*time.Millisecond)
-	}
+		return resp.Body.Close()
+	})
 }
 
 // Kill ends the server as kill -9 does. It may be called more than once.
@@ -222,11 +217,4 @@ func (s *Store) Open(tb testing.TB) *ship.Bucket {
 		}
 	})
 	return b
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }

@@ -100,10 +100,13 @@ func (r *run) heal(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err == nil {
-		_, err = rig.Send(r.stack.Info.SMTP, reader, "while all is well")
+	if err != nil {
+		return err
 	}
-	return err
+	return wait.For(ctx, 2*time.Minute, time.Second, func() error {
+		_, err := rig.Send(r.stack.Info.SMTP, reader, "while all is well")
+		return err
+	})
 }
 
 // fallBack sends messages that all try the primary.

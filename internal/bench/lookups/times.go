@@ -32,7 +32,7 @@ func (w *world) changes(ctx context.Context) error {
 			return fmt.Errorf("change a domain: %w", err)
 		}
 		committed := time.Now()
-		err := wait.For(ctx, 30*time.Second, rig.Poll, func() error {
+		err := wait.For(ctx, 2*time.Minute, rig.Poll, func() error {
 			got, err := c.Lookup("transport", key)
 			if err != nil {
 				return wait.Never(err)

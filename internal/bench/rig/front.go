@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 
+	"understudy/internal/blackhole"
 	"understudy/internal/freeport"
 )
 
@@ -15,8 +16,8 @@ type Front struct {
 	Address string
 
 	server   string
-	listener net.Listener // while it passes connections on
-	swallow  *Swallow     // while packets vanish
+	listener net.Listener    // while it passes connections on
+	hole     *blackhole.Hole // while packets vanish
 }
 
 // NewFront passes connections on to the server.
@@ -47,9 +48,9 @@ func (f *Front) Refuse() (err error) {
 		err = f.listener.Close()
 		f.listener = nil
 	}
-	if f.swallow != nil {
-		err = errors.Join(err, f.swallow.Close())
-		f.swallow = nil
+	if f.hole != nil {
+		err = errors.Join(err, f.hole.Close())
+		f.hole = nil
 	}
 	return err
 }
@@ -59,7 +60,7 @@ func (f *Front) Vanish() (err error) {
 	if err := f.Refuse(); err != nil {
 		return err
 	}
-	f.swallow, err = NewSwallow(f.Address)
+	f.hole, err = blackhole.Open(f.Address)
 	return err
 }
 

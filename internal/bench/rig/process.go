@@ -62,7 +62,7 @@ func (p *Process) Stop() error {
 	select {
 	case <-p.done:
 		return nil
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		return errors.Join(fmt.Errorf("%s did not end when asked to", filepath.Base(p.cmd.Path)), p.cmd.Process.Kill())
 	}
 }
@@ -131,7 +131,7 @@ func (p *Process) Healthy(ctx context.Context, address string, timeout time.Dura
 
 // Get fetches a page that must be there.
 func Get(ctx context.Context, url string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -15,7 +15,7 @@ func Send(address, to, token string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	defer c.Close()
-	c.CommandTimeout, c.SubmissionTimeout = 30*time.Second, 30*time.Second
+	c.CommandTimeout, c.SubmissionTimeout = 2*time.Minute, 2*time.Minute
 	if err := c.Mail("a@example.org", nil); err != nil {
 		return time.Time{}, err
 	}

@@ -27,7 +27,7 @@ func StartSink(ctx context.Context, dir, address string) (*Sink, error) {
 	if s.Process, err = Start(s.log, "/usr/sbin/smtp-sink", "-c", "-u", "nobody", address, "1000"); err != nil {
 		return nil, err
 	}
-	return s, wait.For(ctx, 10*time.Second, Poll, func() error {
+	return s, wait.For(ctx, time.Minute, Poll, func() error {
 		if err := s.Ended(); err != nil {
 			return wait.Never(err)
 		}

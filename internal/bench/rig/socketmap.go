@@ -18,7 +18,7 @@ type Socketmap struct {
 
 // DialSocketmap connects to a server's unix socket.
 func DialSocketmap(path string) (*Socketmap, error) {
-	c, err := net.DialTimeout("unix", path, 5*time.Second)
+	c, err := net.DialTimeout("unix", path, 30*time.Second)
 	if err != nil {
 		return nil, err
 	}

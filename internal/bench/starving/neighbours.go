@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"understudy/internal/bench/rig"
+	"understudy/internal/blackhole"
 	"understudy/internal/directory"
 	"understudy/internal/freeport"
 	"understudy/internal/stack"
@@ -27,7 +28,7 @@ type neighbours struct {
 	addresses []string // of the primaries
 
 	alive []*primary
-	dead  []*rig.Swallow
+	dead  []*blackhole.Hole
 
 	senders sync.WaitGroup
 	end     chan struct{} // closed to end the mail; nil: none is sent
@@ -66,7 +67,7 @@ func (r *run) newNeighbours(ctx context.Context) (*neighbours, error) {
 func (n *neighbours) die() error {
 	n.endPrimaries()
 	for _, a := range n.addresses {
-		s, err := rig.NewSwallow(a)
+		s, err := blackhole.Open(a)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,8 @@ var Services string
 type Instance struct{ Dir string }
 
 // Prepare makes an instance in dir. @DIR@ stands for that in the text of
-// main.cf and master.cf. It wants root.
+// main.cf and master.cf. Of settings that main.cf has twice the last counts.
+// It wants root.
 func Prepare(dir, mainText, masterText string) (*Instance, error) {
 	u, err := user.Lookup("postfix")
 	if err != nil {
@@ -54,12 +55,39 @@ func Prepare(dir, mainText, masterText string) (*Instance, error) {
 			return nil, err
 		}
 	}
-	for name, text := range map[string]string{"main.cf": mainText, "master.cf": masterText} {
+	for name, text := range map[string]string{"main.cf": lastOnly(mainText), "master.cf": masterText} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(text, "@DIR@", dir)), 0o644); err != nil {
 			return nil, err
 		}
 	}
 	return &Instance{Dir: dir}, nil
+}
+
+// lastOnly leaves out the settings of a main.cf that a later one of the same
+// name overrides. Postfix would take it as it is, but each of its processes
+// would say so when it starts: postlogd(8) to itself, for which it may wait
+// for ever when the others have filled its socket.
+func lastOnly(text string) string {
+	var settings []string // each with the lines that continue it
+	for line := range strings.Lines(text) {
+		if (line[0] == ' ' || line[0] == '\t') && len(settings) > 0 {
+			settings[len(settings)-1] += line
+		} else {
+			settings = append(settings, line)
+		}
+	}
+	name := func(s string) string { n, _, _ := strings.Cut(s, "="); return strings.TrimSpace(n) }
+	last := map[string]int{}
+	for i, s := range settings {
+		last[name(s)] = i
+	}
+	var out strings.Builder
+	for i, s := range settings {
+		if last[name(s)] == i {
+			out.WriteString(s)
+		}
+	}
+	return out.String()
 }
 
 // Sidecar is the path of a socket in queue/sidecar.
