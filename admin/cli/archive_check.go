@@ -28,6 +28,7 @@ type logSegment struct {
 	records []logRecord // by offset
 	end     int64       // how far it was read
 	open    bool
+	lacks   bool // the index has some of its messages, but not all of them
 
 	unchecked int64 // records that could not be decrypted
 }
@@ -47,6 +48,7 @@ type checker struct {
 	bucket  *ship.Bucket // says what is shipped; may be nil
 	host    string       // this gateway's name
 	deep    bool         // decompress every message
+	words   bool         // look all their words up in the index
 	store   *store.Store // nil: the index is not looked at
 
 	begin    time.Time
@@ -70,6 +72,9 @@ type verifyReport struct {
 	Rows              int64   `json:"index_rows"`
 	RowsWithoutRecord int64   `json:"rows_without_record"`
 	RowsWithoutBox    int64   `json:"rows_without_mailbox"` // of messages that a mailbox has and does not find
+	RowsWithoutWords  int64   `json:"rows_without_words"`   // of messages that are not found by all their words
+	Compared          int64   `json:"messages_looked_up"`   // in the index, by what the envelope says
+	ComparedWhole     int64   `json:"looked_up_by_words"`   // of them, by all their words
 	RowsExpired       int64   `json:"expired_rows"`         // past retention, so rightly without a record while their day stays
 	RecordsWithoutRow int64   `json:"records_without_row"`
 	Shipped           int64   `json:"rows_of_shipped_segments"` // not on this host: not compared
@@ -106,7 +111,7 @@ func (c *checker) row(r store.RecordRow, shipped map[string]int64) {
 		i, found := slices.BinarySearchFunc(seg.records, r.Offset, func(l logRecord, at int64) int { return int(l.offset - at) })
 		if found && seg.records[i].id == r.ID && seg.records[i].length == r.Length {
 			seg.records[i].seen = true
-			c.mailboxes(r, int(seg.records[i].mailboxes))
+			c.mailboxes(r, seg, int(seg.records[i].mailboxes))
 			return
 		}
 	case away && r.Offset+r.Length <= size:
@@ -130,8 +135,9 @@ func (c *checker) row(r store.RecordRow, shipped map[string]int64) {
 }
 
 // mailboxes sees that all who may see a message find it.
-func (c *checker) mailboxes(r store.RecordRow, want int) {
+func (c *checker) mailboxes(r store.RecordRow, seg *logSegment, want int) {
 	if r.Mailboxes < want {
+		seg.lacks = true
 		c.report.RowsWithoutBox++
 		c.fault(fault{Segment: r.Segment, Offset: r.Offset, Length: r.Length, ID: r.ID.String(),
 			Why: fmt.Sprintf("in the index for %d of the %d mailboxes that have it", r.Mailboxes, want)})
@@ -139,7 +145,8 @@ func (c *checker) mailboxes(r store.RecordRow, want int) {
 }
 
 // missing returns the segments that have records without a row, although the
-// index is past them (by the checkpoints from before the log was read).
+// index is past them (by the checkpoints from before the log was read), or with
+// one that lacks mailboxes or words.
 func (c *checker) missing(ctx context.Context) ([]string, error) {
 	var out []string
 	for name, seg := range c.segments {
@@ -155,7 +162,7 @@ func (c *checker) missing(ctx context.Context) ([]string, error) {
 				lost[r.id] = r
 			}
 		}
-		if len(lost) == 0 {
+		if len(lost) == 0 && !seg.lacks {
 			continue
 		}
 		ids := make([]uuid.UUID, 0, len(lost))
@@ -174,7 +181,7 @@ func (c *checker) missing(ctx context.Context) ([]string, error) {
 			c.report.RecordsWithoutRow++
 			c.fault(fault{Segment: name, Offset: r.offset, Length: r.length, ID: id.String(), Why: "not in the index"})
 		}
-		if len(lost) > 0 {
+		if len(lost) > 0 || seg.lacks {
 			out = append(out, name)
 		}
 	}
@@ -183,7 +190,7 @@ func (c *checker) missing(ctx context.Context) ([]string, error) {
 }
 
 // check reads the log and, with a store, compares it with the index. It
-// returns the segments that have records without a row.
+// returns the segments of which the index lacks something.
 func (c *checker) check(e *env) ([]string, error) {
 	c.begin, c.segments, c.gone, c.host = time.Now(), map[string]*logSegment{}, map[string]bool{}, e.settings.GatewayName()
 	c.report.Faults = []fault{}

@@ -17,7 +17,7 @@ import (
 // bytes. Where there is no bucket, or it does not answer, it is what the
 // database says.
 func (c *checker) shipped(e *env) (map[string]int64, error) {
-	before, err := c.verified(e.ctx)
+	before, err := c.store.ShippedSegments(e.ctx)
 	if err != nil || c.bucket == nil {
 		return before, err
 	}
@@ -31,7 +31,7 @@ func (c *checker) shipped(e *env) (map[string]int64, error) {
 	for _, seg := range list {
 		there[seg.Name] = seg.Size
 	}
-	after, err := c.verified(e.ctx) // without what has expired meanwhile
+	after, err := c.store.ShippedSegments(e.ctx) // without what has expired meanwhile
 	if err != nil {
 		return nil, err
 	}
@@ -54,19 +54,6 @@ func (c *checker) shipped(e *env) (map[string]int64, error) {
 func (c *checker) lost(name, why string) {
 	c.report.LostObjects++
 	c.fault(fault{Segment: name, Why: why})
-}
-
-// verified are the segments that were once seen whole in the bucket and have
-// not expired, with their bytes.
-func (c *checker) verified(ctx context.Context) (map[string]int64, error) {
-	known, err := c.store.Shipments(ctx)
-	out := map[string]int64{}
-	for name, k := range known {
-		if k.Verified != nil && k.Removed == nil {
-			out[name] = k.Size
-		}
-	}
-	return out, err
 }
 
 // compareCopy compares the bucket's copy of a segment that is on this host

@@ -47,6 +47,7 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 	}
 	defer r.Close()
 	seg, faults, ages := &logSegment{}, []fault{}, ages{c: c}
+	words := words{c: c, seg: seg, indexed: c.before[name].Indexed}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -70,6 +71,9 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 			faults = append(faults, fault{Segment: name, Offset: at, Why: err.Error()})
 			break
 		}
+		if err := words.add(ctx, rec); err != nil {
+			return err
+		}
 		if c.deep {
 			if err := rec.Check(); err != nil {
 				faults = append(faults, fault{Segment: name, Offset: rec.Offset, Length: rec.Length, ID: rec.ID.String(), Why: err.Error()})
@@ -82,7 +86,7 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 			return err
 		}
 	}
-	if err := ages.ask(ctx, seg.records); err != nil {
+	if err := errors.Join(ages.ask(ctx, seg.records), words.ask(ctx)); err != nil {
 		return err
 	}
 	seg.end, seg.open = r.Offset(), r.Open()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"understudy/internal/archive"
 	"understudy/internal/mime"
@@ -41,7 +40,7 @@ func (y *eyes) limit(ctx context.Context, rec *archive.Record, m *store.MessageR
 	if m.Client == "" {
 		rec.Helo = ""
 	}
-	rec.Mailboxes = slices.DeleteFunc(slices.Clone(rec.Mailboxes), func(box string) bool { return !y.mine(box) })
+	rec.Mailboxes = slices.DeleteFunc(slices.Clone(rec.Mailboxes), func(box string) bool { return !y.access.Covers(box) })
 	knows, err := y.knows(ctx, m.Sender)
 	if err != nil || knows {
 		return free, err
@@ -50,27 +49,14 @@ func (y *eyes) limit(ctx context.Context, rec *archive.Record, m *store.MessageR
 	return keep(rec, mime.DropFields(rec.Body, "bcc", "resent-bcc"))
 }
 
-// mine tells whether who exports stands for a mailbox.
-func (y *eyes) mine(box string) bool {
-	if y.access.Mailbox != "" {
-		return box == y.access.Mailbox
-	}
-	return stands(y.access, box[strings.LastIndexByte(box, '@')+1:])
-}
-
-// stands tells whether access is for mail of a domain.
-func stands(a store.Access, domain string) bool {
-	return slices.Contains(a.Domains, domain) || strings.HasSuffix(a.Mailbox, "@"+domain)
-}
-
+// knows tells whether who exports sent what has this sender.
 func (y *eyes) knows(ctx context.Context, sender string) (bool, error) {
 	knows, ok := y.sent[sender]
 	if ok {
 		return knows, nil
 	}
-	box, err := y.store.MailboxOf(ctx, sender)
+	knows, err := y.store.Sent(ctx, y.access, sender)
 	if err == nil {
-		knows = y.mine(box)
 		y.sent[sender] = knows
 	}
 	return knows, err

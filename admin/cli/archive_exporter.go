@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/schollz/progressbar/v3"
@@ -70,19 +72,27 @@ func (x *exporter) segment(seg ship.Segment, bar *progressbar.ProgressBar) error
 		return err
 	}
 	if seg.Shipped && seg.Path != "" {
-		r, err := x.reader.OpenShipped(x.env.ctx, seg.Name)
-		if err == nil {
-			damaged, err = x.records(r, progressbar.DefaultSilent(-1), done)
-		}
+		there, err := x.copyOf(seg, done)
 		if errors.Is(err, errSink) || x.env.ctx.Err() != nil {
 			return err
 		}
-		if err != nil {
+		if err != nil { // what it lacks is not known: what is damaged here counts
 			x.env.progress("the bucket's copy of %s, which is damaged here, cannot be read: %v", seg.Name, err)
+		} else {
+			damaged = there
 		}
 	}
 	x.result.Unreadable += damaged
 	return nil
+}
+
+// copyOf is records of the bucket's copy.
+func (x *exporter) copyOf(seg ship.Segment, done map[uuid.UUID]bool) (damaged int64, err error) {
+	r, err := x.reader.OpenShipped(x.env.ctx, seg.Name)
+	if err != nil {
+		return 0, err
+	}
+	return x.records(r, progressbar.NewOptions64(-1, progressbar.OptionSetVisibility(false)), done)
 }
 
 // errSink marks trouble with the output.
@@ -176,7 +186,7 @@ func (x *exporter) note(s *store.Store, a store.Access, page []store.MessageRow)
 	}
 	var fresh []string
 	for _, d := range domains {
-		if !x.noted[d] && (a.All || stands(a, d)) {
+		if !x.noted[d] && (a.All || slices.Contains(a.Domains, d) || strings.HasSuffix(a.Mailbox, "@"+d)) {
 			x.noted[d], fresh = true, append(fresh, d)
 		}
 	}

@@ -70,7 +70,7 @@ func shippedCmd(ts *testscript.TestScript, _ bool, args []string) {
 			known, err := s.ShippedSegments(ctx)
 			ts.Check(err)
 			for _, seg := range local {
-				if !known[seg.Name] {
+				if _, ok := known[seg.Name]; !ok {
 					return false
 				}
 			}
@@ -122,7 +122,7 @@ func droppedCmd(ts *testscript.TestScript, _ bool, _ []string) {
 
 // within polls what check returns, with the script's database.
 func within(ts *testscript.TestScript, what string, check func(context.Context, *store.Store) func() bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	pool, err := (&config.Database{URL: ts.Getenv("DATABASE")}).PoolConfig()
 	ts.Check(err)
@@ -190,7 +190,7 @@ func flipCmd(ts *testscript.TestScript, _ bool, args []string) {
 // a segment of its own. Recipients that end with .test
 // are mailboxes.
 func receivedCmd(ts *testscript.TestScript, _ bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	w, err := archive.OpenWriter(ts.Getenv("ARCHIVE"), archive.Options{})
 	ts.Check(err)

@@ -85,7 +85,7 @@ func setup(env *testscript.Env) error {
 
 // sqlCmd runs a statement and prints the first column of its first row.
 func sqlCmd(ts *testscript.TestScript, _ bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, ts.Getenv("DATABASE"))
 	ts.Check(err)
@@ -104,7 +104,7 @@ const archivedBody = "From: a@b.test\r\nSubject: invoice 42\r\n\r\nGr\xc3\xbc\xc
 
 // archivedCmd archives and indexes a message and sets $ID.
 func archivedCmd(ts *testscript.TestScript, _ bool, _ []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	w, err := archive.OpenWriter(ts.Getenv("ARCHIVE"), archive.Options{})
 	ts.Check(err)

@@ -30,12 +30,9 @@ type domainShown struct {
 	Learn store.Learn `json:"learn"`
 }
 
-// learned sets what is given, and returns the domain with what holds.
-func (c *learning) learned(e *env, s *store.Store, d *store.Domain) (*domainShown, error) {
-	learn, err := c.read()
-	if err != nil {
-		return nil, err
-	}
+// learned sets what is given, unless it is "", and returns the domain with what
+// holds.
+func learned(e *env, s *store.Store, d *store.Domain, learn store.Learn) (*domainShown, error) {
 	if learn != "" {
 		if err := s.SetLearn(e.ctx, d.Name, learn); err != nil {
 			return nil, err

@@ -21,7 +21,7 @@ func TestRedeliver(t *testing.T) {
 
 // workedCmd does what worker does for a redelivery, with one outcome for all.
 func workedCmd(ts *testscript.TestScript, _ bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	pool, err := (&config.Database{URL: ts.Getenv("DATABASE")}).PoolConfig()
 	ts.Check(err)

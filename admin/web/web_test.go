@@ -22,7 +22,7 @@ import (
 	"understudy/internal/archive"
 	"understudy/internal/archive/ship"
 	"understudy/internal/directory"
-	"understudy/internal/password"
+	"understudy/internal/password/passwordtest"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
 	"understudy/internal/store/storetest"
@@ -45,14 +45,7 @@ func TestMain(m *testing.M) {
 
 const pass = "correct horse battery"
 
-// passHash is made once: hashing is slow on purpose.
-var passHash = func() string {
-	h, err := password.Hash(pass)
-	if err != nil {
-		panic(err)
-	}
-	return h
-}()
+var passHash = passwordtest.Hash(pass)
 
 // testSite is a site on a database of its own: operator "op", domain admins
 // "adm" (example.test) and "other" (other.test), and mailboxes ana and bruno
@@ -141,7 +134,7 @@ func (s *testSite) visitor(t *testing.T) *visitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &visitor{t, s.URL, &http.Client{Jar: jar, Timeout: time.Minute}}
+	return &visitor{t, s.URL, &http.Client{Jar: jar, Timeout: 3 * time.Minute}}
 }
 
 // signedIn returns a visitor who has signed in.

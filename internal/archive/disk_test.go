@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"understudy/internal/wait"
 )
 
 const errEIO = syscall.EIO
@@ -101,8 +103,8 @@ func TestReadOnlyDisk(t *testing.T) {
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) }) //nolint:errcheck // best effort
 	w := openTest(t, dir, Options{MaxAge: time.Millisecond})       // sealed soon: a file open for writing keeps the kernel from it
 	first := appendTest(t, w, testEnvelope(1), []byte("before"))
-	until(t, func() bool { _, err := os.Stat(sealedPath(dir, first.Segment)); return err == nil })
-	until(t, func() bool { return syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "") == nil })
+	wait.Until(t, "sealed", func() error { _, err := os.Stat(sealedPath(dir, first.Segment)); return err })
+	wait.Until(t, "read-only", func() error { return syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "") })
 	for range 3 {
 		if _, err := w.Append(t.Context(), testEnvelope(2), spoolOf(t, []byte("refused"))); !errors.Is(err, syscall.EROFS) {
 			t.Fatalf("read-only disk says %v", err)

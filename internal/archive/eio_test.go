@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"understudy/internal/wait"
 )
 
 // TestFailedSyncOfARealDisk has a real kernel fail fdatasync: a file system
@@ -65,7 +67,7 @@ func TestFailedSyncOfARealDisk(t *testing.T) {
 	if err := syscall.Mount("", backing, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, func() bool { n++; return try(n) == nil }) // the disk is mended: no restart is needed
+	wait.Until(t, "stored again", func() error { n++; return try(n) }) // the disk is mended: no restart is needed
 	if len(accepted) < 10 {
 		t.Errorf("%d accepted: too few", len(accepted))
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"understudy/internal/wait"
 )
 
 const diskSector = 512 // what a disk writes whole or not at all
@@ -148,7 +150,7 @@ func TestPowerLoss(t *testing.T) {
 	}
 	checked := 0
 	for round := range 5 {
-		until(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) > 150*(round+1) })
+		wait.True(t, "messages are acknowledged", func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) > 150*(round+1) })
 		// First who was answered, then the disk: an answer needs the disk before.
 		mu.Lock()
 		answered := map[string]int{}

@@ -20,6 +20,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"understudy/internal/wait"
 )
 
 func crcOf(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
@@ -84,30 +86,15 @@ func TestGroupCommit(t *testing.T) {
 	t.Cleanup(release) // before w is closed, which waits for it
 	var wg sync.WaitGroup
 	wg.Go(func() { appendTest(t, w, testEnvelope(0), []byte("x")) })
-	until(t, func() bool { return syncs.Load() == 1 })
+	wait.True(t, "the first message is being synced", func() bool { return syncs.Load() == 1 })
 	for i := range 199 {
 		wg.Go(func() { appendTest(t, w, testEnvelope(1+i), []byte("x")) })
 	}
-	until(t, func() bool { return len(w.queue) == 199 })
+	wait.True(t, "the others wait", func() bool { return len(w.queue) == 199 })
 	release()
 	wg.Wait()
 	if n := syncs.Load(); n != 2 {
 		t.Errorf("%d syncs for 200 appends", n)
-	}
-}
-
-// until polls a condition.
-func until(t testing.TB, ok func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatal("condition not met in 30 s")
-		case <-tick.C:
-		}
 	}
 }
 
@@ -215,7 +202,7 @@ func TestSealsByAgeAlone(t *testing.T) {
 	dir := t.TempDir()
 	w := openTest(t, dir, Options{MaxAge: time.Millisecond})
 	ref := appendTest(t, w, testEnvelope(1), []byte("x"))
-	until(t, func() bool { _, err := os.Stat(sealedPath(dir, ref.Segment)); return err == nil })
+	wait.Until(t, "sealed", func() error { _, err := os.Stat(sealedPath(dir, ref.Segment)); return err })
 }
 
 // TestFullDisk fills a real file system of 1 MiB.
@@ -343,15 +330,19 @@ func TestSeveralWriters(t *testing.T) {
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	hold := make(chan error)
-	held := make(chan struct{})
+	held, hold, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	w := openTest(t, dir, Options{sync: func(f *os.File) error {
-		held <- struct{}{}
-		if err := <-hold; err != nil {
-			return err
+		select {
+		case held <- struct{}{}:
+			select {
+			case <-hold:
+			case <-ended:
+			}
+		case <-ended:
 		}
 		return fdatasync(f)
 	}})
+	t.Cleanup(func() { close(ended) }) // before w is closed, which waits for its sync
 	put := func(body string) chan Ref {
 		done := make(chan Ref, 1)
 		s := spoolOf(t, []byte(body))
@@ -362,11 +353,15 @@ func TestFollow(t *testing.T) {
 			}
 			done <- ref
 		}()
-		<-held
+		select {
+		case <-held:
+		case <-done:
+			t.Fatal("appended without a sync")
+		}
 		return done
 	}
 	done := put("one")
-	hold <- nil
+	hold <- struct{}{}
 	ref := <-done
 	r, err := OpenSegment(dir, ref.Segment)
 	if err != nil {
@@ -391,12 +386,12 @@ func TestFollow(t *testing.T) {
 	if _, err := r.Next(); err != io.EOF || !r.Open() {
 		t.Fatalf("a record that is not committed: %v", err)
 	}
-	hold <- nil
+	hold <- struct{}{}
 	<-done
 	expect("two")
 	offset := r.Offset()
 	done = put("three")
-	hold <- nil
+	hold <- struct{}{}
 	<-done
 	if err := w.Close(); err != nil {
 		t.Fatal(err)

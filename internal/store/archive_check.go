@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -50,14 +49,10 @@ func (s *Store) RowSegments(ctx context.Context) (map[string]bool, error) {
 	return out, wrap("read the archive index", err)
 }
 
-// eachDay calls f for each day of the index, oldest first, in a transaction of
+// eachDay calls f for each day of the index, newest first, in a transaction of
 // its own without a limit of time. One that is dropped meanwhile is left out.
 func (s *Store) eachDay(ctx context.Context, f func(tx pgx.Tx, suffix string) error) error {
-	rows, err := s.Pool.Query(ctx, `SELECT day FROM index_day WHERE next > 0 ORDER BY day`)
-	if err != nil {
-		return err
-	}
-	days, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	days, err := s.indexDays(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,16 +81,16 @@ func CountMailboxes(list []string) int {
 
 // KnownMessages returns those of the ids that the index has.
 func (s *Store) KnownMessages(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
-	rows, err := s.Pool.Query(ctx, `SELECT id FROM message WHERE id = ANY($1)`, ids)
+	var places map[uuid.UUID]place
+	err := s.again(func() (err error) {
+		places, err = s.places(ctx, ids)
+		return err
+	})
 	if err != nil {
 		return nil, wrap("look up messages", err)
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return nil, wrap("look up messages", err)
-	}
-	out := make(map[uuid.UUID]bool, len(found))
-	for _, id := range found {
+	out := make(map[uuid.UUID]bool, len(places))
+	for id := range places {
 		out[id] = true
 	}
 	return out, nil
@@ -137,21 +132,4 @@ func (s *Store) DropIndex(ctx context.Context, segments []string) (int64, error)
 func (s *Store) ForgetCheckpoints(ctx context.Context, segments []string) error {
 	_, err := s.Pool.Exec(ctx, `DELETE FROM segment WHERE name = ANY($1)`, segments)
 	return wrap("forget index checkpoints", err)
-}
-
-// ShippedSegments returns the segments that are whole in the bucket.
-func (s *Store) ShippedSegments(ctx context.Context) (map[string]bool, error) {
-	rows, err := s.Pool.Query(ctx, `SELECT name FROM segment_shipping WHERE verified_at IS NOT NULL AND removed_at IS NULL`)
-	if err != nil {
-		return nil, wrap("list shipped segments", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, wrap("list shipped segments", err)
-	}
-	out := make(map[string]bool, len(names))
-	for _, n := range names {
-		out[n] = true
-	}
-	return out, nil
 }

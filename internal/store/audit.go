@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,12 +39,13 @@ type AuditEntry struct {
 // line for each mailbox within access that has it, unless the same was noted
 // less than a minute ago.
 func (s *Store) RecordLook(ctx context.Context, actor string, action Action, access Access, m *MessageRow, detail string) error {
+	// Not prepared: PostgreSQL then plans for this time alone, and locks this day's tables, not those of all days.
 	_, err := s.Pool.Exec(ctx, `INSERT INTO audit (actor, action, message, mailbox, domain, detail)
 		SELECT $1, $2, x.id, x.mailbox, x.domain, $3 FROM message_mailbox x
 		WHERE x.received = $4 AND x.id = $5 AND ($6 OR x.domain = ANY ($7))
 			AND NOT EXISTS (SELECT FROM audit a WHERE a.message = x.id AND a.mailbox = x.mailbox AND a.actor = $1 AND a.action = $2
 				AND a.detail = $3 AND a.at > now() - interval '1 minute')`,
-		actor, action, clean(detail), m.Received, m.ID, access.All, append([]string{}, access.Domains...))
+		pgx.QueryExecModeDescribeExec, actor, action, clean(detail), m.Received, m.ID, access.All, append([]string{}, access.Domains...))
 	return wrap("record in the audit", err)
 }
 
@@ -66,12 +68,17 @@ func recordDomains(ctx context.Context, db execer, actor string, action Action, 
 
 // MessageDomains are the domains that have any of some messages.
 func (s *Store) MessageDomains(ctx context.Context, messages []MessageRow) ([]string, error) {
+	if len(messages) == 0 {
+		return nil, nil
+	}
 	ids, times := make([]uuid.UUID, len(messages)), make([]time.Time, len(messages))
 	for i, m := range messages {
 		ids[i], times[i] = m.ID, m.Received
 	}
+	// Not prepared, and with bounds: see RecordLook.
 	rows, err := s.Pool.Query(ctx, `SELECT DISTINCT x.domain FROM unnest($1::uuid[], $2::timestamptz[]) AS m (id, received)
-		JOIN message_mailbox x ON x.received = m.received AND x.id = m.id ORDER BY 1`, ids, times)
+		JOIN message_mailbox x ON x.received = m.received AND x.id = m.id WHERE x.received BETWEEN $3 AND $4 ORDER BY 1`,
+		pgx.QueryExecModeDescribeExec, ids, times, slices.MinFunc(times, time.Time.Compare), slices.MaxFunc(times, time.Time.Compare))
 	if err != nil {
 		return nil, wrap("read whose messages these are", err)
 	}

@@ -52,6 +52,13 @@ func (s *Store) SetPrimaryFailing(ctx context.Context, domain string, failing bo
 	return wrap("mark primary of "+domain, err)
 }
 
+// ConfirmPrimaryFailing says once more that a domain's primary fails: the mail
+// services believe it for a while only.
+func (s *Store) ConfirmPrimaryFailing(ctx context.Context, domain string) error {
+	_, err := s.Pool.Exec(ctx, `UPDATE domain SET primary_failing = true WHERE name = $1 AND primary_failing`, domain)
+	return wrap("confirm that the primary of "+domain+" fails", err)
+}
+
 // ReleaseJobs makes the jobs that a client of this name was running available
 // again. Only for a client that has just started: it cannot be running any,
 // so they are left from before it was killed.

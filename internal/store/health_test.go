@@ -57,6 +57,14 @@ func TestSetPrimaryFailing(t *testing.T) {
 			t.Errorf("step %d: version %d, want %d changes since %d", i, v, changes, before)
 		}
 	}
+	for i, failing := range []bool{false, true} {
+		ok(t, s.SetPrimaryFailing(t.Context(), domain, failing))
+		set := version()
+		ok(t, s.ConfirmPrimaryFailing(t.Context(), domain)) // all who follow the directory hear of it, if it is so
+		if v := version(); v != set+int64(i) {
+			t.Errorf("confirmed while failing is %v: version %d, was %d", failing, v, set)
+		}
+	}
 }
 
 func TestReleaseJobs(t *testing.T) {

@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"maps"
 	"slices"
 	"time"
@@ -24,25 +23,24 @@ func (m *IndexedMessage) key() key { return key{m.Received.UTC().Truncate(time.M
 type dayBatch struct {
 	day      time.Time
 	messages []*IndexedMessage
-	postings *postings
-	again    bool // rows may be there already
+	postings *postings // made by post
+	again    bool      // rows may be there already
 }
 
-// byDay splits messages by day, without those that are known, and makes their
-// posting lists.
-func byDay(messages []IndexedMessage, known map[key]bool) []*dayBatch {
+// byDay splits messages by day.
+func byDay(messages []IndexedMessage) []*dayBatch {
 	days := map[time.Time]*dayBatch{}
 	seen := map[key]bool{}
 	for i := range messages {
 		m := &messages[i]
 		k := m.key()
-		if known[k] || seen[k] {
+		if seen[k] {
 			continue
 		}
 		seen[k] = true
 		day := k.Received.Truncate(24 * time.Hour)
 		if days[day] == nil {
-			days[day] = &dayBatch{day: day, postings: newPostings(), again: known != nil}
+			days[day] = &dayBatch{day: day}
 		}
 		days[day].messages = append(days[day].messages, m)
 	}
@@ -51,43 +49,25 @@ func byDay(messages []IndexedMessage, known map[key]bool) []*dayBatch {
 		slices.SortFunc(d.messages, func(a, b *IndexedMessage) int {
 			return cmp.Or(a.Received.Compare(b.Received), bytes.Compare(a.ID[:], b.ID[:]))
 		})
-		for n, m := range d.messages {
-			d.postings.message(m, n)
-		}
 	}
 	return out
 }
+
+// post makes the posting lists.
+func (d *dayBatch) post() {
+	d.postings = newPostings()
+	for n, m := range d.messages {
+		d.postings.message(m, n)
+	}
+}
+
+func (d *dayBatch) suffix() string { return d.day.Format("_20060102") }
 
 func dates(days []*dayBatch) (out []time.Time) {
 	for _, d := range days {
 		out = append(out, d.day)
 	}
 	return out
-}
-
-// knownKeys returns those of the messages that are there, on their days.
-func (s *Store) knownKeys(ctx context.Context, messages []IndexedMessage) (map[key]bool, error) {
-	there, err := s.indexDays(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ids, days, places := make([]uuid.UUID, len(messages)), []time.Time(nil), map[uuid.UUID]place{}
-	for i := range messages {
-		ids[i] = messages[i].ID
-		if day := messages[i].key().Received.Truncate(24 * time.Hour); slices.Contains(there, day) && !slices.Contains(days, day) {
-			days = append(days, day)
-		}
-	}
-	for look := range slices.Chunk(days, maxDays) {
-		if err := s.placesOf(ctx, ids, look, places); err != nil {
-			return nil, err
-		}
-	}
-	known := make(map[key]bool, len(places))
-	for id, p := range places {
-		known[key{p.received, id}] = true
-	}
-	return known, nil
 }
 
 // queueMailboxes notes whose messages the segment has, and until when, for

@@ -65,8 +65,8 @@ func withFewLocks(t *testing.T, free int) (s *Store, fill func()) {
 // messages are found by their id and by their words, however old.
 func TestMoreDaysThanLocks(t *testing.T) {
 	t.Parallel()
-	const days = 300 // each has four tables and indexes of messages alone
-	s, fill := withFewLocks(t, days*3)
+	const days = 380                      // each has four tables and indexes of messages alone
+	s, fill := withFewLocks(t, days*2-60) // for a look of a search, and not for message_mailbox and its index of all days
 	begin := time.Date(2023, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i := 0; i < days; i += 10 {
 		if _, err := s.Pool.Exec(t.Context(), `SELECT ensure_message_partition($1::date + i) FROM generate_series($2::int, $2 + 9) i`, begin, i); err != nil {
@@ -93,6 +93,25 @@ func TestMoreDaysThanLocks(t *testing.T) {
 		if m, err := s.Message(t.Context(), Access{All: true}, messages[i].ID); err != nil || m.Offset != messages[i].Offset {
 			t.Errorf("message %d: %+v, %v", i, m, err)
 		}
+	}
+	one := alone(t, s)
+	for range 10 { // a prepared statement is planned for all days when it is used again and again
+		m := MessageRow{ID: messages[3].ID, Received: messages[3].Received}
+		if err := one.RecordLook(t.Context(), "op", ActionView, Access{All: true}, &m, ""); err != nil {
+			t.Fatal(err)
+		}
+		if domains, err := one.MessageDomains(t.Context(), []MessageRow{m}); err != nil || len(domains) != 2 {
+			t.Fatal(domains, err)
+		}
+		if _, _, err := one.ScanRecipients(t.Context(), 5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if known, err := s.KnownMessages(t.Context(), []uuid.UUID{messages[0].ID, messages[1].ID, uuid.New()}); err != nil || len(known) != 2 {
+		t.Errorf("%v are known, %v", known, err)
+	}
+	if unfound, err := s.Unfound(t.Context(), messages); err != nil || len(unfound) > 0 {
+		t.Errorf("not found by some words: %v, %v", unfound, err)
 	}
 	if m, err := s.Message(t.Context(), Access{All: true}, uuid.New()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("no message: %+v, %v", m, err)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -88,13 +89,32 @@ func (p *postings) add(f field, word string, n int, position uint64) {
 	}
 }
 
+// messages are those that have the word, in their order.
+func (l *list) messages() []uint64 {
+	out := append(make([]uint64, 0, l.n), l.first)
+	for docs, at := l.docs, l.first; len(docs) > 0; {
+		d, used := binary.Uvarint(docs)
+		docs, at = docs[used:], at+d
+		out = append(out, at)
+	}
+	return out
+}
+
+// keep removes the lists that are not in some.
+func (p *postings) keep(some map[*list][]uint64) {
+	for f := range p.lists {
+		maps.DeleteFunc(p.lists[f], func(_ string, l *list) bool { return some[l] == nil })
+	}
+	p.words = len(some)
+}
+
 // copyHeader begins a binary COPY: its signature, no flags, no extension.
 const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 // encode renders the lists as rows (day,) word, field, batch, docs, pos for a
-// binary COPY, in the order of the tables' keys. base is the ord of the batch's
-// first message; day, in PostgreSQL's days, is left out when it is nil.
-func (p *postings) encode(base int32, day *int32) []byte {
+// binary COPY, in the order of the tables' keys. base is the ord of message 0;
+// day, in PostgreSQL's days, is left out when it is nil.
+func (p *postings) encode(base, batch int32, day *int32) []byte {
 	type row struct {
 		f field
 		l *list
@@ -124,7 +144,7 @@ func (p *postings) encode(base int32, day *int32) []byte {
 		out = binary.BigEndian.AppendUint32(out, 2)
 		out = binary.BigEndian.AppendUint16(out, uint16(r.f))
 		out = binary.BigEndian.AppendUint32(out, 4)
-		out = binary.BigEndian.AppendUint32(out, uint32(base))
+		out = binary.BigEndian.AppendUint32(out, uint32(batch))
 		n := binary.PutUvarint(head[:], r.l.n)
 		n += binary.PutUvarint(head[n:], uint64(base)+r.l.first)
 		out = binary.BigEndian.AppendUint32(out, uint32(n+len(r.l.docs)))

@@ -42,7 +42,7 @@ func TestPostings(t *testing.T) {
 			p.add(inFrom, "few", n, 0)
 		}
 	}
-	rows := rowsOf(t, p.encode(70_000, nil))
+	rows := rowsOf(t, p.encode(70_000, 70_000, nil))
 	if len(rows) != 3 || rows[0].Word != "all" || rows[1].Word != "few" || rows[1].Field != int16(inBody) || rows[2].Field != int16(inFrom) {
 		t.Fatalf("rows %+v", rows)
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"understudy/internal/wait"
 )
 
 // as is a store as another role.
@@ -39,18 +41,14 @@ func alone(t *testing.T, s *Store) *Store {
 // waitForLock waits until so many connections to the database wait for a lock.
 func waitForLock(t *testing.T, s *Store, want int) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; {
+	wait.Until(t, "connections wait for a lock", func() error {
 		var n int
-		if err := s.Pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n); err != nil {
-			t.Fatal(err)
+		err := s.Pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n)
+		if err == nil && n < want {
+			err = fmt.Errorf("%d do, not %d", n, want)
 		}
-		if n >= want {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d wait, not %d", n, want)
-		}
-	}
+		return err
+	})
 }
 
 // TestSearchWhilePostingsMove: whichever table a search has read when they
@@ -105,7 +103,7 @@ func threeDays(t *testing.T) (s *Store, search func() (int, error)) {
 	if err := s.IndexBatch(t.Context(), IndexBatch{Segment: "s1", To: 50, Messages: m}); err != nil {
 		t.Fatal(err)
 	}
-	slow := "DO $$ BEGIN EXECUTE format('ALTER ROLE understudy_app IN DATABASE %I SET deadlock_timeout = 4000', current_database()); END $$"
+	slow := "DO $$ BEGIN EXECUTE format('ALTER ROLE understudy_app IN DATABASE %I SET deadlock_timeout = 10000', current_database()); END $$"
 	if _, err := as(t, "postgres", s).Pool.Exec(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +167,7 @@ func TestSearchAfterDeadlock(t *testing.T) {
 	}
 	done := make(chan result, 1)
 	err := as(t, "postgres", s).tx(t.Context(), func(tx pgx.Tx) error {
-		for _, sql := range []string{`SET LOCAL deadlock_timeout = '1min'`, `LOCK TABLE message_20260301 IN ACCESS EXCLUSIVE MODE`} {
+		for _, sql := range []string{`SET LOCAL deadlock_timeout = '10min'`, `LOCK TABLE message_20260301 IN ACCESS EXCLUSIVE MODE`} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				return err
 			}

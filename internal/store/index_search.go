@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,11 @@ type Access struct {
 	All     bool     // the operator
 	Domains []string // a domain admin
 	Mailbox string   // a mailbox owner: canonical address
+}
+
+// Covers reports whether the mail of a mailbox may be seen.
+func (a Access) Covers(mailbox string) bool {
+	return a.All || slices.Contains(a.Domains, domainOf(mailbox)) || len(a.Domains) == 0 && mailbox != "" && mailbox == a.Mailbox
 }
 
 // MessageFilter asks for messages of the index. Empty fields do not filter.

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"slices"
 	"strconv"
 
 	"understudy/internal/query"
@@ -34,8 +33,7 @@ func (p *plan) scope() query.Node {
 // mayAsk reports whether it may be asked whether a mailbox got a message. Who
 // else got it blindly is nobody's to find out.
 func (p *plan) mayAsk(mailbox string) bool {
-	a := p.access
-	return a.All || slices.Contains(a.Domains, domainOf(mailbox)) || a.Mailbox == mailbox && len(a.Domains) == 0
+	return p.access.Covers(mailbox)
 }
 
 // terms are the posting lists of a node that is true of what any of them has.

@@ -98,6 +98,9 @@ func TestHostileText(t *testing.T) {
 	if err := s.IndexBatch(t.Context(), IndexBatch{Segment: "s1", To: 30, Messages: m}); err != nil {
 		t.Fatal(err)
 	}
+	if unfound, err := s.Unfound(t.Context(), m[3:]); err != nil || len(unfound) > 0 {
+		t.Errorf("not found by some words: %v, %v", unfound, err)
+	}
 	// Much of a long text is found.
 	rows, _, err := s.SearchMessages(t.Context(), MessageFilter{Access: Access{All: true}, Query: parse(t, "w9000")})
 	if err != nil || len(rows) != 1 {

@@ -32,12 +32,16 @@ var (
 var errNoDay = errors.New("the index has no such day")
 
 // IndexBatch adds a batch to the index and moves the segment's checkpoint, all
-// or nothing. A message that is there already stays as it is. ErrConflict says
-// that the checkpoint is not at b.From: another indexer was here, or the index
-// was dropped, and the caller must read the checkpoints anew. ErrData says
-// that one of the messages cannot be stored as it is.
+// or nothing. A message that is there already keeps its row, and gets what it
+// lacks of mailboxes and postings. ErrConflict says that the checkpoint is not
+// at b.From: another indexer was here, or the index was dropped, and the caller
+// must read the checkpoints anew. ErrData says that one of the messages cannot
+// be stored as it is.
 func (s *Store) IndexBatch(ctx context.Context, b IndexBatch) error {
-	days := byDay(b.Messages, nil)
+	days := byDay(b.Messages)
+	for _, d := range days {
+		d.post()
+	}
 	err := s.indexBatch(ctx, &b, days)
 	for range 2 {
 		switch {
@@ -46,11 +50,10 @@ func (s *Store) IndexBatch(ctx context.Context, b IndexBatch) error {
 				err = s.indexBatch(ctx, &b, days)
 			}
 		case isCode(err, "23505"): // some messages are there already
-			var known map[key]bool
-			if known, err = s.knownKeys(ctx, b.Messages); err == nil {
-				days = byDay(b.Messages, known)
-				err = s.indexBatch(ctx, &b, days)
+			for _, d := range days {
+				d.again = true
 			}
+			err = s.indexBatch(ctx, &b, days)
 		}
 	}
 	var pg *pgconn.PgError
@@ -60,6 +63,10 @@ func (s *Store) IndexBatch(ctx context.Context, b IndexBatch) error {
 	return wrap(fmt.Sprintf("index %s from %d", b.Segment, b.From), err)
 }
 
+// patiently is for transactions in which posting lists are made, between
+// statements: of hostile mail on a busy machine that takes long too.
+const patiently = `SELECT set_config('idle_in_transaction_session_timeout', '5min', true)`
+
 // indexBatch writes a batch.
 func (s *Store) indexBatch(ctx context.Context, b *IndexBatch, days []*dayBatch) error {
 	return s.tx(ctx, func(tx pgx.Tx) error {
@@ -67,6 +74,7 @@ func (s *Store) indexBatch(ctx context.Context, b *IndexBatch, days []*dayBatch)
 		// The checkpoint is part of what a crash may lose: it is then read again.
 		begin.Queue(`SET LOCAL synchronous_commit = off`)
 		begin.Queue(`SET LOCAL statement_timeout = 0`) // ctx bounds the whole; a COPY of hostile mail on a slow machine takes long
+		begin.Queue(patiently)
 		begin.Queue(`INSERT INTO segment (name) VALUES ($1) ON CONFLICT DO NOTHING`, b.Segment)
 		var at int64
 		begin.Queue(`SELECT indexed FROM segment WHERE name = $1 FOR UPDATE`, b.Segment).QueryRow(func(row pgx.Row) error { return row.Scan(&at) })
@@ -77,6 +85,12 @@ func (s *Store) indexBatch(ctx context.Context, b *IndexBatch, days []*dayBatch)
 			return fmt.Errorf("%w: the checkpoint is at %d", ErrConflict, at)
 		}
 		for _, d := range days {
+			if d.again {
+				var err error
+				if d, err = d.mend(ctx, tx); err != nil {
+					return err
+				}
+			}
 			if err := d.write(ctx, tx); err != nil {
 				return err
 			}
@@ -92,6 +106,9 @@ func (s *Store) indexBatch(ctx context.Context, b *IndexBatch, days []*dayBatch)
 // write adds the messages of a day, by COPY.
 func (d *dayBatch) write(ctx context.Context, tx pgx.Tx) error {
 	n := len(d.messages)
+	if n == 0 {
+		return nil
+	}
 	oldest, newest := d.messages[0].key().Received, d.messages[n-1].key().Received
 	own := n >= ownMessages || d.postings.words >= ownWords
 	var base, recent int32
@@ -114,15 +131,19 @@ func (d *dayBatch) write(ctx context.Context, tx pgx.Tx) error {
 	if err := d.writeMailboxes(ctx, tx); err != nil {
 		return err
 	}
-	table := "posting_" + d.day.Format("20060102")
 	if own {
-		return copyRows(ctx, tx, table+" (word, field, batch, docs, pos)", d.postings.encode(base, nil))
+		return d.writeOwn(ctx, tx, d.postings.encode(base, base, nil))
 	}
 	date := int32(d.day.Sub(postgresEpoch) / (24 * time.Hour))
-	if err := copyRows(ctx, tx, "posting_recent (day, word, field, batch, docs, pos)", d.postings.encode(base, &date)); err != nil || recent < recentLimit {
+	if err := copyRows(ctx, tx, "posting_recent (day, word, field, batch, docs, pos)", d.postings.encode(base, base, &date)); err != nil || recent < recentLimit {
 		return err
 	}
 	return moveRecent(ctx, tx, d.day)
+}
+
+// writeOwn adds postings to the day's own table.
+func (d *dayBatch) writeOwn(ctx context.Context, tx pgx.Tx, rows []byte) error {
+	return copyRows(ctx, tx, "posting"+d.suffix()+" (word, field, batch, docs, pos)", rows)
 }
 
 // moveRecent moves a day's postings from posting_recent to its own table.

@@ -77,8 +77,8 @@ func (s *Store) Begin(ctx context.Context, k LedgerKey, domain string, size int6
 	return before, wrap("begin return of "+k.GUID, err)
 }
 
-// Failed records that the primary did not take the message this time: it
-// stays Sending, and its outcome is known.
+// Failed records how an attempt ended that the primary did not confirm: the
+// message stays Sending.
 func (s *Store) Failed(ctx context.Context, k LedgerKey, reply string) error {
 	return s.ledgerStep(ctx, k, Sending, Sending, reply)
 }

@@ -46,7 +46,8 @@ func (s *Store) ScanRecipients(ctx context.Context, messages int32) (out []SeenR
 		d.To = min(d.To, d.From+messages)
 		messages -= d.To - d.From
 		rows, err := s.Pool.Query(ctx, `SELECT unnest(recipients) AS address, received FROM message
-			WHERE received >= $1 AND received < $2 AND ord >= $3 AND ord < $4 AND direction = 'inbound'`, d.Day, d.Day.AddDate(0, 0, 1), d.From, d.To)
+			WHERE received >= $1 AND received < $2 AND ord >= $3 AND ord < $4 AND direction = 'inbound'`,
+			pgx.QueryExecModeDescribeExec, d.Day, d.Day.AddDate(0, 0, 1), d.From, d.To)
 		if err != nil {
 			return nil, nil, wrap("read recipients", err)
 		}

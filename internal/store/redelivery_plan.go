@@ -75,9 +75,20 @@ func (s *Store) find(ctx context.Context, n NewRedelivery, before time.Time, eac
 	}
 }
 
-// MailboxOf returns the canonical mailbox that an address of an envelope leads
+// Sent reports whether what has this envelope sender was sent from a mailbox
+// that access covers, perhaps by an alias: who may then see its Bcc field, which
+// Postfix drops only after the archive has the message.
+func (s *Store) Sent(ctx context.Context, a Access, sender string) (bool, error) {
+	if a.All {
+		return true, nil
+	}
+	mailbox, err := s.mailboxOf(ctx, sender)
+	return err == nil && a.Covers(mailbox), err
+}
+
+// mailboxOf returns the canonical mailbox that an address of an envelope leads
 // to now, or the address itself.
-func (s *Store) MailboxOf(ctx context.Context, addr string) (string, error) {
+func (s *Store) mailboxOf(ctx context.Context, addr string) (string, error) {
 	var out string
 	err := s.Pool.QueryRow(ctx, `SELECT mailbox_of($1)`, clean(addr)).Scan(&out)
 	return out, wrap("resolve "+addr, err)

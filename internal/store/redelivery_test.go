@@ -194,7 +194,7 @@ func TestAuditOfLooks(t *testing.T) {
 	if older, err := s.Audit(ctx, "example.test", lines[1].ID, 10); err != nil || len(older) != 2 || older[0].Action != ActionView {
 		t.Errorf("%+v, %v", older, err)
 	}
-	if box, err := s.MailboxOf(ctx, "BOSS+x@example.test"); err != nil || box != ana {
+	if box, err := s.mailboxOf(ctx, "BOSS+x@example.test"); err != nil || box != ana {
 		t.Errorf("%q, %v", box, err)
 	}
 }

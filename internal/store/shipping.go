@@ -35,9 +35,22 @@ func (s *Store) Shipments(ctx context.Context) (map[string]Shipment, error) {
 	return out, nil
 }
 
+// ShippedSegments returns the segments that were once seen whole in the bucket
+// and have not expired, with their bytes.
+func (s *Store) ShippedSegments(ctx context.Context) (map[string]int64, error) {
+	known, err := s.Shipments(ctx)
+	out := map[string]int64{}
+	for name, k := range known {
+		if k.Verified != nil && k.Removed == nil {
+			out[name] = k.Size
+		}
+	}
+	return out, err
+}
+
 // BeginShipping records that an upload is about to start, for the first time
-// or anew; from then on an object may be in the bucket. It reports false when the segment has expired
-// and must not be shipped.
+// or anew; from then on an object may be in the bucket. It reports false when
+// the segment has expired and must not be shipped.
 func (s *Store) BeginShipping(ctx context.Context, segment string, size int64, sha256 []byte) (bool, error) {
 	tag, err := s.Pool.Exec(ctx, `INSERT INTO segment_shipping (name, size, sha256) VALUES ($1, $2, $3)
 		ON CONFLICT (name) DO UPDATE SET size = $2, sha256 = $3, begun_at = now(), verified_at = NULL WHERE segment_shipping.removed_at IS NULL`, segment, size, sha256)

@@ -1,10 +1,8 @@
 package index
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"filippo.io/age"
@@ -13,6 +11,8 @@ import (
 
 	"understudy/internal/archive"
 	"understudy/internal/archive/ship"
+	"understudy/internal/logtest"
+	"understudy/internal/wait"
 )
 
 // TestEncrypted: without the key, or with a wrong one, the index stops in
@@ -33,12 +33,12 @@ func TestEncrypted(t *testing.T) {
 	t.Cleanup(func() { r.writer.Close() })
 	r.add("Subject: secret\r\n\r\nsecond\r\n", "Subject: secret\r\n\r\nthird\r\n")
 	for _, keys := range [][]age.Identity{nil, {other}} {
-		x, log := r.indexer(r.store), &lines{}
+		x, log := r.indexer(r.store), &logtest.Buffer{}
 		x.Source, x.Log = ship.Local{Dir: r.dir, Identities: keys}, slog.New(slog.NewTextHandler(log, nil))
 		registry := prometheus.NewRegistry()
 		x.Metrics = NewMetrics(registry)
 		stop := r.run(x)
-		eventually(t, "the second look at what waits", func() bool { return testutil.ToFloat64(x.Metrics.errors) >= 2 })
+		wait.True(t, "the second look at what waits", func() bool { return testutil.ToFloat64(x.Metrics.errors) >= 2 })
 		stop()
 		if n := r.count("SELECT count(*) FROM message"); n != 1 {
 			t.Errorf("%d messages are in the index", n)
@@ -57,7 +57,7 @@ func TestEncrypted(t *testing.T) {
 	if n := r.count("SELECT count(*) FROM message WHERE subject = 'secret'"); n != 2 {
 		t.Errorf("%d of the encrypted messages are in the index", n)
 	}
-	eventually(t, "nothing waits", func() bool { return testutil.ToFloat64(r.index.Metrics.locked) == 0 })
+	wait.True(t, "nothing waits", func() bool { return testutil.ToFloat64(r.index.Metrics.locked) == 0 })
 }
 
 func identity(t *testing.T) *age.X25519Identity {
@@ -67,22 +67,4 @@ func identity(t *testing.T) *age.X25519Identity {
 		t.Fatal(err)
 	}
 	return key
-}
-
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

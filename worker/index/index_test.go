@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -23,6 +22,8 @@ import (
 	"understudy/internal/pgtest"
 	"understudy/internal/query"
 	"understudy/internal/store"
+	"understudy/internal/store/storetest"
+	"understudy/internal/wait"
 )
 
 var cluster *pgtest.Cluster
@@ -41,23 +42,8 @@ type rig struct {
 
 func newRig(t *testing.T, c *pgtest.Cluster, opts archive.Options) *rig {
 	t.Helper()
-	name := c.Database(t)
-	owner, err := pgxpool.ParseConfig(c.URL("understudy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Migrate(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := pgxpool.ParseConfig(c.URL("understudy_app", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, dir: t.TempDir()}
-	if r.store, err = store.New(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.store.Close)
+	r := &rig{t: t, dir: t.TempDir(), store: storetest.Open(t, c)}
+	var err error
 	if r.writer, err = archive.OpenWriter(r.dir, opts); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +92,7 @@ func (r *rig) count(sql string) (n int) {
 
 func (r *rig) waitFor(n int) {
 	r.t.Helper()
-	eventually(r.t, fmt.Sprintf("%d messages in the index", n), func() bool { return r.count("SELECT count(*) FROM message") == n })
+	wait.True(r.t, fmt.Sprintf("%d messages in the index", n), func() bool { return r.count("SELECT count(*) FROM message") == n })
 }
 
 // complete checks that everything archived is in the index once.
@@ -122,20 +108,6 @@ func (r *rig) complete() {
 	}
 	if got := r.count("SELECT count(DISTINCT (segment, seg_offset)) FROM message"); got != n {
 		r.t.Errorf("%d different records, want %d", got, n)
-	}
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(60 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		case <-tick.C:
-		}
 	}
 }
 
@@ -157,7 +129,7 @@ func TestIndexFollowsTheLog(t *testing.T) {
 	if err := r.writer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all segments sealed", func() bool { return r.count("SELECT count(*) FROM segment WHERE NOT sealed") == 0 })
+	wait.True(t, "all segments sealed", func() bool { return r.count("SELECT count(*) FROM segment WHERE NOT sealed") == 0 })
 	stop()
 	if got := testutil.ToFloat64(r.index.Metrics.messages); got != 300 {
 		t.Errorf("indexed %v messages, want 300", got)
@@ -266,12 +238,12 @@ func TestPostgresDownMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.add(numbered(300)...)
-	eventually(t, "an error counted", func() bool { return testutil.ToFloat64(r.index.Metrics.errors) > 0 })
+	wait.True(t, "an error counted", func() bool { return testutil.ToFloat64(r.index.Metrics.errors) > 0 })
 	if err := own.StartServer(); err != nil {
 		t.Fatal(err)
 	}
 	r.complete()
-	eventually(t, "no lag", func() bool { return testutil.ToFloat64(r.index.Metrics.lagBytes) == 0 })
+	wait.True(t, "no lag", func() bool { return testutil.ToFloat64(r.index.Metrics.lagBytes) == 0 })
 }
 
 // TestDamage: a record whose bytes are broken is counted and skipped.
@@ -297,7 +269,7 @@ func TestDamage(t *testing.T) {
 	f.Close()
 	defer r.run(r.index)()
 	r.waitFor(19)
-	eventually(t, "the segment sealed", func() bool { return r.count("SELECT count(*) FROM segment WHERE sealed") == 1 })
+	wait.True(t, "the segment sealed", func() bool { return r.count("SELECT count(*) FROM segment WHERE sealed") == 1 })
 	if got := r.count("SELECT damaged FROM segment"); got != int(ref.Length) {
 		t.Errorf("%d bytes damaged, want %d", got, ref.Length)
 	}

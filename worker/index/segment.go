@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"understudy/internal/archive"
+	"understudy/internal/archive/indexed"
 	"understudy/internal/store"
 )
 
@@ -86,23 +87,12 @@ func (x *Indexer) read(ctx context.Context, r *archive.SegmentReader) (items []i
 
 // message makes a record's row: from its envelope, and what can be decoded.
 func (x *Indexer) message(rec *archive.Record) store.IndexedMessage {
-	m := envelopeOnly(rec)
-	d, err := x.decoder.Decode(rec.Body)
+	m, err := indexed.Message(rec, x.decoder)
 	if err != nil {
 		x.Metrics.failures.Inc()
 		x.Log.Warn("message not fully decoded for the index", "id", rec.ID, "queue_id", rec.QueueID, "error", err)
 	}
-	m.Subject, m.FromHeader, m.ToHeader, m.CcHeader, m.MessageID = d.Subject, d.From, d.To, d.Cc, d.MessageID
-	m.Attachments, m.Text = d.Attachments, d.Text
 	return m
-}
-
-func envelopeOnly(rec *archive.Record) store.IndexedMessage {
-	return store.IndexedMessage{
-		ID: rec.ID, Received: rec.Received, Direction: string(rec.Direction), Sender: rec.Sender, Recipients: rec.Recipients,
-		Mailboxes: rec.Mailboxes, Route: rec.Route, Size: rec.Size, Client: rec.Client, SASLUser: rec.SASLUser, QueueID: rec.QueueID,
-		Segment: rec.Segment, Offset: rec.Offset, Length: rec.Length,
-	}
 }
 
 // store writes a batch. When PostgreSQL refuses the data of a message the
@@ -139,7 +129,7 @@ func (x *Indexer) storeOne(ctx context.Context, b store.IndexBatch) error {
 	m := &b.Messages[0]
 	x.Metrics.failures.Inc()
 	x.Log.Error("message indexed by its envelope alone", "id", m.ID, "queue_id", m.QueueID, "error", err)
-	m.Subject, m.FromHeader, m.ToHeader, m.CcHeader, m.MessageID, m.Attachments, m.Text = "", "", "", "", "", nil, ""
+	m.EnvelopeOnly()
 	if err = x.write(ctx, b); !errors.Is(err, store.ErrData) {
 		return err
 	}

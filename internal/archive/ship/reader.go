@@ -96,13 +96,15 @@ func (r Reader) ReadRecord(ctx context.Context, ref archive.Ref) (*archive.Recor
 		return rec, err
 	}
 	there, e := r.Bucket.readRecord(ctx, ref, r.Identities)
-	switch {
-	case e == nil:
+	if e == nil {
 		return there, nil
-	case errors.Is(err, archive.ErrDamaged):
+	}
+	e = storeError(e)
+	var unasked *StoreError
+	if errors.Is(err, archive.ErrDamaged) && !errors.As(e, &unasked) { // else the copy may be whole
 		return nil, errors.Join(err, e)
 	}
-	return nil, storeError(e)
+	return nil, e
 }
 
 // readRecord asks for exactly the bytes of the record.

@@ -17,15 +17,19 @@ func TestStoreError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, shiptest.Directory(t), 1000)
 	r.put(t)
-	r.removeLocal(t)
 	read := func() (store bool, err error) {
 		_, err = r.reader.ReadRecord(t.Context(), r.refs[0])
 		var s *ship.StoreError
 		return errors.As(err, &s), err
 	}
+	flip(t, r.segment.Path, r.refs[0].Offset+100)
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	if store, err := read(); !store || errors.Is(err, archive.ErrDamaged) {
+		t.Errorf("damaged here, and the store is away: %v", err)
+	}
+	r.removeLocal(t)
 	if store, err := read(); !store || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the store is away: %v", err)
 	}

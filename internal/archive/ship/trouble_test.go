@@ -30,7 +30,7 @@ func TestOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.removeLocal(t)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		_, err1 := r.reader.ReadRecord(ctx, r.refs[0])
 		_, err2 := r.reader.OpenSegment(ctx, r.segment.Name)
