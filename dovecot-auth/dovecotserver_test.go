@@ -110,7 +110,7 @@ func dial(t *testing.T, address string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(60 * time.Second))
+	c.SetDeadline(time.Now().Add(3 * time.Minute))
 	return &client{t: t, Conn: textproto.NewConn(c), conn: c}
 }
 

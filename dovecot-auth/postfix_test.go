@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"understudy/internal/delivery/postfixtest"
 	"understudy/internal/freeport"
@@ -149,7 +150,7 @@ func TestPostfixSASLLocked(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	cfg := newConfig(t, dir, people())
-	cfg.Lockout.Failures = 2
+	cfg.Lockout.Failures, cfg.Lockout.Delay = 2, 10*time.Minute
 	p, _ := startPostfix(t, cfg)
 	c, _ := ehlo(t, p.smtp)
 	for n := range 2 {

@@ -31,17 +31,8 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	reg := observe.Registry()
-	dir := directory.Open(directoryFile(cfg), log)
-	locks, err := loadLockout(cfg, log)
-	if err != nil {
-		return err
-	}
-	verifier := password.NewVerifier(cfg.VerifyConcurrency, cfg.VerifyQueue)
-	registerGauges(reg, verifier, locks)
-	accounts := account.New(dir, verifier, locks, account.Place{Directory: cfg.MailDirectory, UID: cfg.MailUID, GID: cfg.MailGID,
-		DefaultQuota: cfg.DefaultQuotaBytes}, account.NewMetrics(reg), log, time.Now)
-
+	// First: who connects while a large directory is loaded waits, and is not
+	// told that logins do not work now.
 	lua, err := listen.Open(cfg.LuaListen)
 	if err != nil {
 		return err
@@ -52,6 +43,16 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 		return err
 	}
 	defer sasl.Close()
+	reg := observe.Registry()
+	dir := directory.Open(directoryFile(cfg), log)
+	locks, err := loadLockout(cfg, log)
+	if err != nil {
+		return err
+	}
+	verifier := password.NewVerifier(cfg.VerifyConcurrency, cfg.VerifyQueue)
+	registerGauges(reg, verifier, locks)
+	accounts := account.New(dir, verifier, locks, account.Place{Directory: cfg.MailDirectory, UID: cfg.MailUID, GID: cfg.MailGID,
+		DefaultQuota: cfg.DefaultQuotaBytes}, account.NewMetrics(reg), log, time.Now)
 
 	var ending atomic.Bool
 	health := func() error {

@@ -23,6 +23,7 @@ import (
 	"understudy/internal/freeport"
 	"understudy/internal/logtest"
 	"understudy/internal/password"
+	"understudy/internal/password/passwordtest"
 	"understudy/internal/wait"
 )
 
@@ -33,16 +34,12 @@ const (
 	password2   = "second-best-secret"
 )
 
-// hashes are made once for all tests: each takes a while under -race.
+// hashes are made once for all tests.
 var hashes = sync.OnceValue(func() (h struct{ ana, other, app, appHash string }) {
-	var errs [3]error
-	h.ana, errs[0] = password.Hash(anaPassword)
-	h.other, errs[1] = password.Hash(password2)
-	h.app, h.appHash, errs[2] = password.NewApp()
-	for _, err := range errs {
-		if err != nil {
-			panic(err)
-		}
+	h.ana, h.other = passwordtest.Hash(anaPassword), passwordtest.Hash(password2)
+	var err error
+	if h.app, h.appHash, err = password.NewApp(); err != nil {
+		panic(err)
 	}
 	return h
 })
@@ -128,7 +125,10 @@ func start(t *testing.T, cfg *Config) *service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &service{cfg: cfg, log: &logtest.Buffer{}}
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, cfg, slog.New(slog.NewTextHandler(s.log, nil))) }()
+	go func() {
+		defer close(ended) // stop looks as well
+		ended <- run(ctx, cfg, slog.New(slog.NewTextHandler(s.log, nil)))
+	}()
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -183,6 +183,7 @@ func startProcess(t *testing.T, bin, file string, cfg *Config) *service {
 	}
 	s.stop = sync.OnceFunc(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
+		defer time.AfterFunc(3*time.Minute, func() { cmd.Process.Kill() }).Stop()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("process ended: %v\n%s", err, s.log)
 		}
@@ -218,7 +219,7 @@ func (s *service) line(t *testing.T, request string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	fmt.Fprintf(c, "%s\n", request)
 	reply, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {

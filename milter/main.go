@@ -37,6 +37,13 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	// First: who connects while a large directory is loaded waits, and is not
+	// refused by Postfix itself.
+	socket, err := listen.Open(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
 	saved := filepath.Join(cfg.StateDirectory, "directory.json")
 	dir := directory.Open(saved, log)
 	recipients, err := archive.ParseRecipients(cfg.Recipients)
@@ -49,10 +56,6 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, writer.Close()) }()
-	socket, err := listen.Open(cfg.Listen)
-	if err != nil {
-		return err
-	}
 	srv := &server{dir: dir, archive: writer, metrics: newMetrics(reg), log: log,
 		spoolDir: cfg.StateDirectory, maxBytes: cfg.MaxMessageBytes}
 	follower := &directory.Follower{Directory: dir, Config: pool.ConnConfig, File: saved, Log: log, Metrics: reg}

@@ -136,6 +136,7 @@ func (s *service) stop(t *testing.T, sig syscall.Signal) {
 		return
 	}
 	s.cmd.Process.Signal(sig) //nolint:errcheck // it may have ended
+	defer time.AfterFunc(3*time.Minute, func() { s.cmd.Process.Kill() }).Stop()
 	err := s.cmd.Wait()
 	if sig != syscall.SIGKILL && err != nil {
 		t.Errorf("milter ended with %v\n%s", err, s.log)
@@ -145,7 +146,7 @@ func (s *service) stop(t *testing.T, sig syscall.Signal) {
 
 // get asks the metrics listener.
 func (s *service) get(path string) (string, error) {
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: time.Minute}
 	resp, err := client.Get("http://" + s.metrics + path)
 	if err != nil {
 		return "", err
@@ -189,6 +190,9 @@ func readArchive(t *testing.T, dir string, keys ...age.Identity) map[string]arch
 	}
 	out := map[string]archived{}
 	for _, seg := range segments {
+		if seg.Size == 0 { // it is being begun, or nothing is committed yet
+			continue
+		}
 		r, err := archive.OpenSegment(dir, seg.Name, keys...)
 		if err != nil {
 			t.Fatal(err)

@@ -27,7 +27,7 @@ smtpd_authorized_xclient_hosts = 0.0.0.0/0
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 smtpd_recipient_limit = 7000
 smtpd_client_connection_count_limit = 0
-smtpd_timeout = 60s
+smtpd_timeout = 600s
 default_process_limit = 400
 smtp_line_length_limit = 0
 default_transport = smtp:[127.0.0.1]:%s
@@ -135,7 +135,7 @@ func (s *sink) arrived() []string {
 
 // replyTimeout is how long the client waits for a reply and may send what
 // follows it.
-const replyTimeout = time.Minute
+const replyTimeout = 5 * time.Minute
 
 // client speaks SMTP as the test says, byte for byte.
 type client struct {
@@ -144,7 +144,7 @@ type client struct {
 }
 
 func dial(addr string) (*client, error) {
-	conn, err := net.DialTimeout("tcp", addr, 30*time.Second)
+	conn, err := net.DialTimeout("tcp", addr, 2*time.Minute)
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func serveTest(t *testing.T, dir *directory.Directory) (s *server, connect func(
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(3 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		m := mta{c}

@@ -53,6 +53,7 @@ transport_maps = socketmap:unix:sidecar/socketmap:transport
 address_verify_transport_maps = socketmap:unix:sidecar/socketmap:probe
 address_verify_map =
 address_verify_poll_delay = 1s
+address_verify_poll_count = 120
 unverified_recipient_reject_code = 550
 unverified_recipient_defer_code = 250
 policy_gone = default_action = 451 4.3.5 policy unavailable
@@ -159,7 +160,7 @@ func (p *postfix) start(t *testing.T) {
 		}
 	})
 	eventually(t, func() error {
-		c, err := net.DialTimeout("tcp", p.public, time.Second)
+		c, err := net.DialTimeout("tcp", p.public, 10*time.Second)
 		if err == nil {
 			c.Close()
 		}
@@ -183,13 +184,13 @@ func answer(t *testing.T, server string, e envelope) string {
 	if e.from == "" {
 		e.from = "127.0.0.1"
 	}
-	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(e.from)}}
+	d := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{IP: net.ParseIP(e.from)}}
 	conn, err := d.Dial("tcp", server)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // reads tell
+	conn.SetDeadline(time.Now().Add(3 * time.Minute)) //nolint:errcheck // reads tell
 	c := textproto.NewConn(conn)
 	mail := "MAIL FROM:<" + e.mail + ">"
 	if e.utf8 {

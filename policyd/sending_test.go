@@ -25,7 +25,7 @@ func relay(client, sender string) *policytest.Request {
 func TestSendersAreLimited(t *testing.T) {
 	t.Parallel()
 	c := newConfig(t)
-	c.Limits = limit.Config{Mailbox: limit.Rate{PerHour: 60, Burst: 2}, Account: limit.Rate{PerDay: 3}, Network: limit.Rate{PerHour: 60, Burst: 4}}
+	c.Limits = limit.Config{Mailbox: limit.Rate{PerHour: 6, Burst: 2}, Account: limit.Rate{PerDay: 3}, Network: limit.Rate{PerHour: 6, Burst: 4}}
 	saveDirectory(t, c, sending())
 	s, stop := startService(t, c)
 	policy := dial(t, c.PolicyListen)
@@ -39,7 +39,7 @@ func TestSendersAreLimited(t *testing.T) {
 	policytest.Load(s.dir, sending())
 	ask(t, policy, submission("ana@example.test", world), "DUNNO")
 	ask(t, policy, submission("Ana@Example.test", "bruno@example.test"), "reject_unverified_recipient")
-	ask(t, policy, submission("ana@example.test", world), "450 4.7.1 Sending limit of 60 recipients an hour reached; try again in 1 minute")
+	ask(t, policy, submission("ana@example.test", world), "450 4.7.1 Sending limit of 6 recipients an hour reached; try again in 10 minutes")
 	ask(t, policy, submission("bruno@example.test", world), "DUNNO")
 	for range 3 {
 		ask(t, policy, submission("relay-1", world), "DUNNO")
@@ -80,7 +80,7 @@ func TestPostfixTellsLimits(t *testing.T) {
 	t.Parallel()
 	p := newPostfix(t)
 	c := wired(t, p)
-	c.Limits = limit.Config{Mailbox: limit.Rate{PerHour: 30, Burst: 1}, Account: limit.Rate{PerDay: 1}, Network: limit.Rate{PerHour: 60, Burst: 1}}
+	c.Limits = limit.Config{Mailbox: limit.Rate{PerHour: 3, Burst: 1}, Account: limit.Rate{PerDay: 1}, Network: limit.Rate{PerHour: 6, Burst: 1}}
 	saveDirectory(t, c, sending().With(func(d *policytest.Domain) { d.Primaries = []string{startPrimary(t, "ana")} }))
 	startService(t, c)
 	greetSASL(t, p.dir+"/queue/sidecar/sasl")
@@ -91,9 +91,9 @@ func TestPostfixTellsLimits(t *testing.T) {
 		envelope
 		want string
 	}{
-		{p.signed, envelope{user: "ana@example.test", mail: "ana@example.test"}, "450 4.7.1 <x@elsewhere.test>: Recipient address rejected: Sending limit of 30 recipients an hour reached; try again in 2 minutes"},
+		{p.signed, envelope{user: "ana@example.test", mail: "ana@example.test"}, "450 4.7.1 <x@elsewhere.test>: Recipient address rejected: Sending limit of 3 recipients an hour reached; try again in 20 minutes"},
 		{p.signed, envelope{user: "relay-1", mail: "robot@example.test"}, "550 5.7.1 <x@elsewhere.test>: Recipient address rejected: Daily sending limit of 1 recipients reached"},
-		{p.public, envelope{from: "127.0.0.2", mail: "robot@example.test"}, "450 4.7.1 <x@elsewhere.test>: Recipient address rejected: Sending limit of 60 "},
+		{p.public, envelope{from: "127.0.0.2", mail: "robot@example.test"}, "450 4.7.1 <x@elsewhere.test>: Recipient address rejected: Sending limit of 6 "},
 	} {
 		tt.rcpt = world
 		if got := answer(t, tt.server, tt.envelope); !strings.HasPrefix(got, "250 2.1.5 ") {
@@ -104,7 +104,7 @@ func TestPostfixTellsLimits(t *testing.T) {
 		}
 	} // What policyd lets pass is counted, also when the primary then refuses it.
 	unknown := envelope{user: "bruno@example.test", mail: "bruno@example.test", rcpt: "nobody@example.test"}
-	for _, want := range []string{"550 5.1.1 ", "450 4.7.1 <nobody@example.test>: Recipient address rejected: Sending limit of 30 "} {
+	for _, want := range []string{"550 5.1.1 ", "450 4.7.1 <nobody@example.test>: Recipient address rejected: Sending limit of 3 "} {
 		if got := answer(t, p.signed, unknown); !strings.HasPrefix(got, want) {
 			t.Errorf("to whom the primary does not have: %q, want %q", got, want)
 		}

@@ -43,15 +43,15 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 	return s.serve(ctx)
 }
 
-// start loads the saved directory and opens the sockets.
+// start opens the sockets and loads the saved directory. Whoever connects
+// meanwhile waits: a large directory takes seconds, and Postfix, refused twice
+// within one, would answer 451 by itself.
 func start(cfg *Config, log *slog.Logger) (*service, error) {
 	pool, err := cfg.Database.PoolConfig()
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(cfg.StateDirectory, "directory.json")
-	s := &service{cfg: cfg, log: log, reg: observe.Registry(), dir: directory.Open(file, log), ring: evidence.NewRing()}
-	s.follow = &directory.Follower{Directory: s.dir, Config: pool.ConnConfig, File: file, Log: log, Metrics: s.reg}
+	s := &service{cfg: cfg, log: log, reg: observe.Registry(), ring: evidence.NewRing()}
 	if s.gate, err = policy.NewGate(cfg.ReentryUsers); err != nil {
 		return nil, err
 	}
@@ -61,6 +61,9 @@ func start(cfg *Config, log *slog.Logger) (*service, error) {
 			return nil, err
 		}
 	}
+	file := filepath.Join(cfg.StateDirectory, "directory.json")
+	s.dir = directory.Open(file, log)
+	s.follow = &directory.Follower{Directory: s.dir, Config: pool.ConnConfig, File: file, Log: log, Metrics: s.reg}
 	return s, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"understudy/internal/archive/shiptest"
 	"understudy/internal/delivery/postfixtest"
+	"understudy/internal/wait"
 )
 
 // verified is what "archive verify" and "archive reindex" say.
@@ -40,7 +41,7 @@ func TestShippedArchive(t *testing.T) {
 	g.exec(`INSERT INTO mailbox (domain_id, address) SELECT id, 'ana@example.test' FROM domain`)
 	g.add(3, 5)
 	g.start(time.Second)
-	eventually(t, "all segments to be in the bucket alone", func() bool { return g.local() == 0 })
+	wait.True(t, "all segments to be in the bucket alone", func() bool { return g.local() == 0 })
 	before, n := g.rows()
 	if n != len(g.sent) {
 		t.Fatalf("%d messages indexed, want %d:\n%s", n, len(g.sent), before)
@@ -81,7 +82,7 @@ func TestShippedArchive(t *testing.T) {
 	g.db = g.cluster.Database(t) // all that PostgreSQL had is lost
 	g.migrate()
 	g.start(time.Second)
-	eventually(t, "the index to come back from the bucket", func() bool { _, got := g.rows(); return got == n })
+	wait.True(t, "the index to come back from the bucket", func() bool { _, got := g.rows(); return got == n })
 	g.same(before)
 	g.verified(n)
 }
@@ -145,7 +146,7 @@ func TestTwoGateways(t *testing.T) {
 		g.start(time.Hour)
 		n += len(g.sent)
 	}
-	eventually(t, "both to be indexed", func() bool { _, got := one.rows(); return got == n })
+	wait.True(t, "both to be indexed", func() bool { _, got := one.rows(); return got == n })
 	before, _ := one.rows()
 	for i, g := range both {
 		var r verified
@@ -163,7 +164,7 @@ func TestTwoGateways(t *testing.T) {
 		g.stop()
 		g.start(time.Second)
 	}
-	eventually(t, "all segments to be in the bucket alone", func() bool { return one.local()+two.local() == 0 })
+	wait.True(t, "all segments to be in the bucket alone", func() bool { return one.local()+two.local() == 0 })
 	for _, g := range both {
 		g.verified(n)
 		for id, body := range two.sent {
@@ -186,7 +187,7 @@ func (g *gateway) bothWork(other *gateway, n int) {
 	primary.Await("ana@example.test", n)
 	g.exec(`UPDATE domain SET mode = 'emergency', mode_since = now()`)
 	for _, each := range []*gateway{g, other} {
-		eventually(g.t, "the queue of "+each.name+" to be flushed", func() bool {
+		wait.True(g.t, "the queue of "+each.name+" to be flushed", func() bool {
 			calls, err := os.ReadFile(each.dir + "/calls")
 			return err == nil && strings.Contains(string(calls), "-s example.test\n")
 		})

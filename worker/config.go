@@ -68,9 +68,9 @@ type portalKeys struct {
 }
 
 type drainKeys struct {
-	SweepInterval time.Duration `yaml:"sweep_interval"` // between looks for single messages that fell back
+	SweepInterval time.Duration `yaml:"sweep_interval"` // between looks for what is due
 	Concurrency   int           `yaml:"concurrency"`    // mailboxes of a domain at once
-	Timeout       time.Duration `yaml:"timeout"`        // of one run for a domain
+	Timeout       time.Duration `yaml:"timeout"`        // for one message, from its fetch to the primary's last reply
 }
 
 // recipientKeys say how primaries are asked who exists (docs/recipients.md).

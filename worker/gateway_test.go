@@ -18,6 +18,7 @@ import (
 	"understudy/internal/archive"
 	"understudy/internal/archive/shiptest"
 	"understudy/internal/freeport"
+	"understudy/internal/logtest"
 )
 
 // gateway is one machine with its archive, worker and command line.
@@ -27,7 +28,7 @@ type gateway struct {
 	bucket  *shiptest.Store
 	sent    map[uuid.UUID]string // messages archived here
 	process *exec.Cmd
-	output  *output
+	output  *logtest.Buffer
 }
 
 // gateways makes machines that share a database and a bucket.

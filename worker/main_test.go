@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,8 +20,10 @@ import (
 	"understudy/admin/cli"
 	"understudy/internal/archive"
 	"understudy/internal/freeport"
+	"understudy/internal/logtest"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
+	"understudy/internal/wait"
 )
 
 // TestMain is also the program itself, so that tests can kill it, and the
@@ -93,35 +93,17 @@ func (w *world) write(name, text string) string {
 }
 
 // program runs the worker as a process of its own.
-func (w *world) program(args ...string) (*exec.Cmd, *output) {
+func (w *world) program(args ...string) (*exec.Cmd, *logtest.Buffer) {
 	w.t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "UNDERSTUDY_WORKER=1")
-	out := &output{}
+	out := &logtest.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() }) //nolint:errcheck // ended already, most often
 	return cmd, out
-}
-
-// output collects what a process says.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 func (w *world) migrate() {
@@ -137,7 +119,7 @@ func (w *world) migrate() {
 
 // healthz asks the worker.
 func (w *world) healthz() string {
-	c := http.Client{Timeout: time.Second}
+	c := http.Client{Timeout: time.Minute}
 	resp, err := c.Get("http://" + w.metrics + "/healthz")
 	if err != nil {
 		return err.Error()
@@ -155,21 +137,7 @@ func (w *world) says(part string) {
 			w.t.Logf("last answer: %s", last)
 		}
 	}()
-	eventually(w.t, "/healthz: "+part, func() bool { last = w.healthz(); return strings.Contains(last, part) })
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(60 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		case <-tick.C:
-		}
-	}
+	wait.True(w.t, "/healthz: "+part, func() bool { last = w.healthz(); return strings.Contains(last, part) })
 }
 
 // TestWaits: without a server, without a schema, with both, without a server
@@ -251,7 +219,7 @@ func TestKilledWhileIndexing(t *testing.T) {
 		before := count("SELECT count(*) FROM message")
 		add(500)
 		cmd, _ := w.program("-config", w.dir+"/worker.yml")
-		eventually(t, "indexing has begun", func() bool { return count("SELECT count(*) FROM message") > before })
+		wait.True(t, "indexing has begun", func() bool { return count("SELECT count(*) FROM message") > before })
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -263,7 +231,7 @@ func TestKilledWhileIndexing(t *testing.T) {
 			t.Logf("%d of %d indexed; the worker says %s", count("SELECT count(*) FROM message"), total, out)
 		}
 	}()
-	eventually(t, "all indexed", func() bool { return count("SELECT count(*) FROM message") == total })
+	wait.True(t, "all indexed", func() bool { return count("SELECT count(*) FROM message") == total })
 	if n := count("SELECT sum(records) FROM segment"); n != total {
 		t.Errorf("%d records counted, want %d", n, total)
 	}

@@ -36,7 +36,8 @@ func (c *domainAdd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.learning.read(); err != nil {
+	learn, err := c.learning.read()
+	if err != nil {
 		return err
 	}
 	s, err := e.open()
@@ -48,7 +49,7 @@ func (c *domainAdd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	shown, err := c.learned(e, s, d)
+	shown, err := learned(e, s, d, learn)
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (c *domainShow) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	shown, err := (&learning{}).learned(e, s, d)
+	shown, err := learned(e, s, d, "")
 	if err != nil {
 		return err
 	}
@@ -189,41 +190,9 @@ func (c *domainSet) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	shown, err := c.learned(e, s, d)
+	shown, err := learned(e, s, d, learn)
 	if err != nil {
 		return err
 	}
 	return e.print(shown, "%s", domainText(shown))
-}
-
-type domainRemove struct {
-	Name string `arg:"" help:"Domain."`
-	Yes  bool   `help:"Do it; without, only say what would go."`
-}
-
-// Run removes a domain, or says what that would delete.
-func (c *domainRemove) Run(e *env) error {
-	name, err := domainName(c.Name)
-	if err != nil {
-		return err
-	}
-	s, err := e.open()
-	if err != nil {
-		return err
-	}
-	gone, err := s.DomainContents(e.ctx, name)
-	if err != nil {
-		return err
-	}
-	what := fmt.Sprintf("%d mailboxes, %d aliases, %d timeline entries, and %d accounts' access", gone.Mailboxes, gone.Aliases, gone.Timeline, gone.Admins)
-	if !c.Yes {
-		return fmt.Errorf("this would delete %s with %s, and refuse its mail (the archive stays until it expires). What Postfix has queued for it comes back to its senders: see postqueue -p first; add --yes to do it", name, what)
-	}
-	if err := s.RemoveDomain(e.ctx, name); err != nil {
-		return err
-	}
-	return e.print(struct {
-		Removed string `json:"removed"`
-		*store.DomainContents
-	}{name, gone}, "%s: removed, with %s", name, what)
 }

@@ -105,11 +105,13 @@ func (a *Accounts) List(yield func(user string) error) error {
 	if !a.directory.Loaded() {
 		return fmt.Errorf("list mailboxes: %s", notLoaded)
 	}
+	var domains []int64
 	for _, d := range a.directory.Domains() {
-		for _, m := range a.directory.Mailboxes(d.ID) {
-			if err := yield(m.Address); err != nil {
-				return err
-			}
+		domains = append(domains, d.ID)
+	}
+	for _, m := range a.directory.Mailboxes(domains...) {
+		if err := yield(m.Address); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"understudy/dovecot-auth/lockout"
 	"understudy/internal/directory"
 	"understudy/internal/password"
+	"understudy/internal/password/passwordtest"
 )
 
 const (
@@ -25,13 +26,7 @@ const (
 
 var client = netip.MustParseAddr("192.0.2.7")
 
-var rightHash = sync.OnceValue(func() string {
-	h, err := password.Hash(right)
-	if err != nil {
-		panic(err)
-	}
-	return h
-})
+var rightHash = passwordtest.Hash(right)
 
 // rig is an Accounts with its parts and a clock that the test sets.
 type rig struct {
@@ -74,7 +69,7 @@ func (r *rig) load(creds ...*directory.Credential) {
 }
 
 func mainCredential() *directory.Credential {
-	return &directory.Credential{ID: 1, MailboxID: 1, Kind: "password", Hash: rightHash(), Version: 10}
+	return &directory.Credential{ID: 1, MailboxID: 1, Kind: "password", Hash: rightHash, Version: 10}
 }
 
 func (r *rig) try(t *testing.T, user, secret string, want Result) Answer {

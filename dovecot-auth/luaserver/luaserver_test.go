@@ -71,7 +71,7 @@ func talk(t *testing.T, a *answers, text string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	io.WriteString(c, text)
 	c.(*net.TCPConn).CloseWrite()
 	reply, _ := io.ReadAll(c)

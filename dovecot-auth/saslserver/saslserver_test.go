@@ -51,7 +51,7 @@ func talk(t *testing.T, s *Server, lines ...string) string {
 		defer server.Close()
 		s.Handle(context.Background(), server)
 	}()
-	client.SetDeadline(time.Now().Add(20 * time.Second))
+	client.SetDeadline(time.Now().Add(2 * time.Minute))
 	r := bufio.NewReader(client)
 	for {
 		l, err := r.ReadString('\n')

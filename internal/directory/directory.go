@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"understudy/internal/address"
@@ -87,23 +88,23 @@ func (d *Directory) Recipient(a address.Address) Recipient {
 	return r
 }
 
-// Mailboxes returns the registered mailboxes of a domain, sorted by address.
-// It walks all mailboxes: not for the mail path.
-func (d *Directory) Mailboxes(domainID int64) []*Mailbox {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
+// Mailboxes returns the registered mailboxes of some domains, sorted by
+// address. It walks all mailboxes, once: not for the mail path, nor for each
+// of many domains.
+func (d *Directory) Mailboxes(domainIDs ...int64) []*Mailbox {
+	wanted := make(map[int64]bool, len(domainIDs))
+	for _, id := range domainIDs {
+		wanted[id] = true
+	}
 	var out []*Mailbox
+	d.mu.RLock()
 	for _, m := range d.mailboxes {
-		if m.DomainID == domainID {
+		if wanted[m.DomainID] {
 			out = append(out, m)
 		}
 	}
-	slices.SortFunc(out, func(a, b *Mailbox) int {
-		if a.Address < b.Address {
-			return -1
-		}
-		return 1
-	})
+	d.mu.RUnlock()
+	slices.SortFunc(out, func(a, b *Mailbox) int { return strings.Compare(a.Address, b.Address) })
 	return out
 }
 

@@ -3,10 +3,10 @@ package directory_test
 import (
 	"path/filepath"
 	"testing"
-	"time"
 
 	"understudy/internal/address"
 	"understudy/internal/directory"
+	"understudy/internal/wait"
 )
 
 // TestFollowOutbound: accounts and limits arrive, change and go with their
@@ -19,12 +19,12 @@ func TestFollowOutbound(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "directory.json")
 	mail, _ := db.follow("understudy_mail", directory.Follower{})
 	auth, stop := db.follow("understudy_auth", directory.Follower{Credentials: true, File: file})
-	eventually(t, "the first load", func() bool { return mail.Loaded() && auth.Loaded() })
+	wait.True(t, "the first load", func() bool { return mail.Loaded() && auth.Loaded() })
 	db.exec(`INSERT INTO outbound_account (name, domain_ids, hash, per_hour) SELECT 'relay-1', array_agg(id), '$argon2id$x', 7 FROM domain`)
 	db.exec(`INSERT INTO send_limit (id, mailbox_per_day) SELECT id, 9 FROM domain WHERE name = 'other.test'`)
 	other := mail.Domains()[1]
-	within(t, time.Second, "an account", func() bool { return mail.OutboundAccount("Relay-1") != nil && auth.OutboundAccount("relay-1") != nil })
-	within(t, time.Second, "limits", func() bool { return mail.SendLimit(other.ID).MailboxPerDay == 9 })
+	soon(t, "an account", func() bool { return mail.OutboundAccount("Relay-1") != nil && auth.OutboundAccount("relay-1") != nil })
+	soon(t, "limits", func() bool { return mail.SendLimit(other.ID).MailboxPerDay == 9 })
 	if x := mail.OutboundAccount("relay-1"); x.Hash != "" || x.PerHour != 7 || len(x.DomainIDs) != 2 {
 		t.Errorf("the mail services see %+v", x)
 	}
@@ -42,17 +42,17 @@ func TestFollowOutbound(t *testing.T) {
 	}
 	// A domain that goes takes its part with it, and only that.
 	db.exec(`DELETE FROM domain WHERE name = 'other.test'`)
-	within(t, time.Second, "no more of other.test", func() bool {
+	soon(t, "no more of other.test", func() bool {
 		return !may("x@other.test") && len(mail.OutboundAccounts(other.ID)) == 0 && mail.SendLimit(other.ID).MailboxPerDay == 0
 	})
 	if !may("x@example.test") {
 		t.Error("the other domain is gone too")
 	}
 	db.exec(`UPDATE outbound_account SET enabled = false`)
-	within(t, time.Second, "not enabled", func() bool { return !may("x@example.test") && !may("") })
+	soon(t, "not enabled", func() bool { return !may("x@example.test") && !may("") })
 	db.exec(`UPDATE outbound_account SET name = 'relay-2', enabled = true`)
-	within(t, time.Second, "another name", func() bool { return mail.OutboundAccount("relay-1") == nil && mail.OutboundAccount("relay-2") != nil })
-	eventually(t, "the other follower", func() bool { return auth.OutboundAccount("relay-2") != nil })
+	soon(t, "another name", func() bool { return mail.OutboundAccount("relay-1") == nil && mail.OutboundAccount("relay-2") != nil })
+	wait.True(t, "the other follower", func() bool { return auth.OutboundAccount("relay-2") != nil })
 	stop()
 	saved := directory.New()
 	if err := saved.Load(file); err != nil {
@@ -62,7 +62,7 @@ func TestFollowOutbound(t *testing.T) {
 		t.Errorf("saved: %+v", x)
 	}
 	db.exec(`DELETE FROM outbound_account`)
-	within(t, time.Second, "none", func() bool {
+	soon(t, "none", func() bool {
 		return mail.OutboundAccount("relay-2") == nil && len(mail.OutboundAccounts(mail.Domains()[0].ID)) == 0
 	})
 }

@@ -1,7 +1,6 @@
 package directory_test
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,31 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"understudy/internal/directory"
+	"understudy/internal/logtest"
+	"understudy/internal/wait"
 )
-
-// logged is a log that tests look at.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) has(part string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), part)
-}
 
 // tool runs a program of PostgreSQL on the database, as its superuser.
 func (db *database) tool(name string, args ...string) {
@@ -75,11 +57,11 @@ func TestRestoredDatabase(t *testing.T) {
 			dump, file := filepath.Join(t.TempDir(), "dump"), filepath.Join(t.TempDir(), "directory.json")
 			db.tool("pg_dump", "-Fc", "-f", dump)
 			db.outage()
-			log := &logged{}
+			log := &logtest.Buffer{}
 			running, _ := db.follow("understudy_auth", directory.Follower{Credentials: true, Log: slog.New(slog.NewTextHandler(log, nil))})
 			mail, _ := db.follow("understudy_mail", directory.Follower{})
 			stopped, stop := db.follow("understudy_auth", directory.Follower{File: file, Credentials: true})
-			eventually(t, "the first loads", func() bool { return running.Loaded() && mail.Loaded() && stopped.Loaded() })
+			wait.True(t, "the first loads", func() bool { return running.Loaded() && mail.Loaded() && stopped.Loaded() })
 			stop()
 			before := db.newest()
 
@@ -94,24 +76,24 @@ func TestRestoredDatabase(t *testing.T) {
 			db.exec(`NOTIFY directory`) // the next change, or half a minute, would do as well
 			fresh, _ := db.follow("understudy_auth", directory.Follower{Credentials: true})
 			restarted, _ := db.follow("understudy_auth", directory.Follower{File: file, Credentials: true})
-			eventually(t, "a new follower", fresh.Loaded)
+			wait.True(t, "a new follower", fresh.Loaded)
 			want := picture(fresh)
 			if mailboxOf(t, fresh, "bruno@example.test") == "" || mailboxOf(t, fresh, "carla@example.test") != "" || fresh.Domains()[0].Mode != directory.Normal {
 				t.Fatalf("not the dump: %v", want)
 			}
 			for name, d := range map[string]*directory.Directory{"running": running, "restarted": restarted} {
-				eventually(t, "the restored directory, "+name, func() bool { return cmp.Equal(want, picture(d)) && d.Version() == fresh.Version() })
+				wait.True(t, "the restored directory, "+name, func() bool { return cmp.Equal(want, picture(d)) && d.Version() == fresh.Version() })
 			}
-			eventually(t, "the restored directory of the mail services", func() bool {
+			wait.True(t, "the restored directory of the mail services", func() bool {
 				return mailboxOf(t, mail, "bruno@example.test") != "" && mail.Domains()[0].Mode == directory.Normal
 			})
-			if !log.has("another past") {
+			if !strings.Contains(log.String(), "another past") {
 				t.Error("the log does not say that all was loaded anew")
 			}
 			// And it goes on as ever.
 			db.exec(`UPDATE domain SET mode = 'emergency', mode_since = now()`)
 			for name, d := range map[string]*directory.Directory{"running": running, "mail": mail, "restarted": restarted} {
-				eventually(t, "a change, "+name, func() bool { return d.Domains()[0].Mode == directory.Emergency })
+				wait.True(t, "a change, "+name, func() bool { return d.Domains()[0].Mode == directory.Emergency })
 			}
 		})
 	}
@@ -125,25 +107,24 @@ func TestWhileRestoring(t *testing.T) {
 	db.example()
 	dump := filepath.Join(t.TempDir(), "dump")
 	db.tool("pg_dump", "-Fc", "-f", dump)
-	log := &logged{}
+	log := &logtest.Buffer{}
 	d, _ := db.follow("understudy_mail", directory.Follower{Log: slog.New(slog.NewTextHandler(log, nil))})
-	eventually(t, "the first load", d.Loaded)
+	wait.True(t, "the first load", d.Loaded)
 	before := d.Domains()[0].ID
 	db.tool("psql", "-q", "-c", "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION understudy; GRANT USAGE ON SCHEMA public TO PUBLIC")
 	db.tool("pg_restore", "--section=pre-data", dump)
+	looks := func() int { return strings.Count(log.String(), "being restored") }
 	for _, section := range []string{"data", "post-data"} {
+		seen := looks()
 		db.exec(`NOTIFY directory`)
-		eventually(t, "a look before "+section, func() bool { return log.has("being restored") })
+		wait.True(t, "a look before "+section, func() bool { return looks() > seen })
 		if mailboxOf(t, d, "ana@example.test") == "" {
 			t.Fatalf("before %s nobody is known", section)
 		}
-		log.mu.Lock()
-		log.text.Reset()
-		log.mu.Unlock()
 		db.tool("pg_restore", "--section="+section, dump)
 	}
 	db.exec(`UPDATE domain SET retention_days = 30`)
-	eventually(t, "the restored directory", func() bool { return d.Domains()[0].ID == before && d.Domains()[0].RetentionDays == 30 })
+	wait.True(t, "the restored directory", func() bool { return d.Domains()[0].ID == before && d.Domains()[0].RetentionDays == 30 })
 }
 
 // TestSavedMark: a restart without a restore loads only what changed since.
@@ -153,13 +134,13 @@ func TestSavedMark(t *testing.T) {
 	db.example()
 	file := filepath.Join(t.TempDir(), "directory.json")
 	_, stop := db.follow("understudy_mail", directory.Follower{File: file})
-	eventually(t, "the file", func() bool { _, err := os.Stat(file); return err == nil })
+	wait.True(t, "the file", func() bool { _, err := os.Stat(file); return err == nil })
 	stop()
-	log := &logged{}
+	log := &logtest.Buffer{}
 	again, _ := db.follow("understudy_mail", directory.Follower{File: file, Log: slog.New(slog.NewTextHandler(log, nil))})
 	db.exec(`UPDATE domain SET retention_days = 30`)
-	eventually(t, "a change", func() bool { return again.Domains()[0].RetentionDays == 30 })
-	if log.has("another past") {
+	wait.True(t, "a change", func() bool { return again.Domains()[0].RetentionDays == 30 })
+	if strings.Contains(log.String(), "another past") {
 		t.Error("a restart loads all anew")
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"understudy/internal/directory"
+	"understudy/internal/wait"
 )
 
 // lossy is a network between a follower and PostgreSQL that loses one
@@ -84,7 +84,7 @@ func TestSilence(t *testing.T) {
 			}
 			n.word.Store(&word)
 			d, _ := db.follow("understudy_mail", directory.Follower{Config: cfg})
-			within(t, time.Minute, "the first load", d.Loaded)
+			wait.True(t, "the first load", d.Loaded)
 			if n.lost.Load() != 1 {
 				t.Errorf("%d connections were lost", n.lost.Load())
 			}

@@ -256,7 +256,7 @@ func TestHang(t *testing.T) {
 	if _, err := client.Open(t.Context(), ana, 1); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d > time.Minute {
 		t.Errorf("took %s", d)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -66,19 +67,26 @@ func (s *Session) within(ctx context.Context, f func() error) error {
 
 // Fetch calls f with the content of a message, as a stream: memory does not
 // grow with its size. f need not read it all. The message's flags stay as
-// they are. ErrGone when the message is no longer there. ctx bounds the whole.
+// they are. ErrGone when the message is no longer there, or its owner has
+// flagged it \Deleted meanwhile. ctx bounds the whole.
 func (s *Session) Fetch(ctx context.Context, uid uint32, f func(*bufio.Reader) error) error {
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	defer stop()
 	set := imap.UIDSetNum(imap.UID(uid))
-	cmd := s.imap.Fetch(set, &imap.FetchOptions{UID: true, BodySection: []*imap.FetchItemBodySection{s.section}})
+	cmd := s.imap.Fetch(set, &imap.FetchOptions{UID: true, Flags: true, BodySection: []*imap.FetchItemBodySection{s.section}})
 	var found bool
 	var err error
 	for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
+		deleted := false
 		for item := msg.Next(); item != nil; item = msg.Next() {
-			if body, ok := item.(imapclient.FetchItemDataBodySection); ok && body.Literal != nil && !found {
-				found = true
-				err = f(bufio.NewReaderSize(&counted{r: body.Literal, left: body.Literal.Size()}, maxStamp))
+			switch item := item.(type) {
+			case imapclient.FetchItemDataFlags: // Dovecot sends content last
+				deleted = slices.Contains(item.Flags, imap.FlagDeleted)
+			case imapclient.FetchItemDataBodySection:
+				if item.Literal != nil && !found && !deleted {
+					found = true
+					err = f(bufio.NewReaderSize(&counted{r: item.Literal, left: item.Literal.Size()}, maxStamp))
+				}
 			}
 		}
 	}

@@ -49,3 +49,39 @@ func TestFallbacksAreForgotten(t *testing.T) {
 		t.Errorf("%d fallbacks remembered, want those of about the last 30 s", len(f.seen))
 	}
 }
+
+// TestJudgementExpires: a worker that is gone does not make a primary fail for
+// ever; one that says it again does, for as long as it does.
+func TestJudgementExpires(t *testing.T) {
+	t.Parallel()
+	begun := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	at := func(m int) time.Time { return begun.Add(time.Duration(m) * time.Minute) }
+	var f fallbacks
+	for _, tt := range []struct {
+		name    string
+		version int64
+		failing bool
+		after   int // minutes
+		want    bool
+	}{
+		{"first heard of", 7, true, 0, true},
+		{"still believed", 7, true, 29, true},
+		{"too old", 7, true, 30, false},
+		{"still too old", 7, true, 500, false},
+		{"said again", 8, true, 501, true},
+		{"and again", 9, true, 511, true},
+		{"counted from the last time", 9, true, 540, true},
+		{"over", 10, false, 541, false},
+		{"a new failure", 11, true, 542, true},
+	} {
+		if got := f.failing(&directory.Domain{ID: 1, Version: tt.version, PrimaryFailing: tt.failing}, at(tt.after)); got != tt.want {
+			t.Errorf("%s: failing = %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	old := &directory.Domain{ID: 2, Version: 7, PrimaryFailing: true}
+	f.failing(old, at(0))
+	f.note(old, at(60))
+	if !f.failing(old, at(60)) || f.failing(old, at(61)) {
+		t.Error("what we see ourselves counts also when the worker's word is old")
+	}
+}

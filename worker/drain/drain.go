@@ -10,7 +10,8 @@
 // recorded. Order within a message: ledger "sending", SMTP, ledger "sent",
 // expunge, ledger "done". A crash between the primary's 250 and "sent" cannot
 // be told from one before it, so that message is sent again: at most one
-// duplicate for each message under way at a crash, counted as uncertain.
+// duplicate for each message under way at a crash, counted as uncertain. So is
+// each attempt whose last reply was lost; from the second on, pauses double.
 //
 // What its owner moved to another folder, deleted, or flagged \Deleted is
 // never sent. All that remains in INBOX is, also what the owner put there:

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"understudy/internal/directory"
 )
 
 // looks is which mailboxes of this gateway's portal are to be asked for, and
@@ -106,4 +108,23 @@ func (l *looks) keep(domains map[string]bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.domains, func(name string, boxes map[string]look) bool { return !domains[name] || len(boxes) == 0 })
+}
+
+// lookAtAll has all mailboxes of domains asked for. The directory is walked
+// once: at a start these are all that there are.
+func (w *Worker) lookAtAll(domains map[*directory.Domain]look) {
+	if len(domains) == 0 {
+		return
+	}
+	var ids []int64
+	for d := range domains {
+		ids = append(ids, d.ID)
+	}
+	boxes := map[int64][]string{}
+	for _, m := range w.Directory.Mailboxes(ids...) {
+		boxes[m.DomainID] = append(boxes[m.DomainID], m.Address)
+	}
+	for d, n := range domains {
+		w.looks.add(d.Name, boxes[d.ID], n)
+	}
 }

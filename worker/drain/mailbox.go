@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"understudy/internal/address"
@@ -12,12 +13,6 @@ import (
 	"understudy/internal/portal"
 	"understudy/internal/store"
 )
-
-// plan is what is to be done in one INBOX.
-type plan struct {
-	remove []portal.Entry // the primary has them
-	send   []portal.Entry // oldest first
-}
 
 // mailbox drains one INBOX; done when nothing of it is left for another run.
 // Its error is the ledger's; other trouble is noted.
@@ -28,11 +23,14 @@ func (r *run) mailbox(ctx context.Context, m *directory.Mailbox) (done bool, err
 		return false, nil
 	}
 	p, err := r.plan(ctx, m, listing)
-	if err != nil || len(p.remove)+len(p.send) == 0 {
-		return err == nil, err
+	if err != nil {
+		return false, err
 	}
-	left := len(p.send)
+	left := len(p.send) + p.rest
 	defer func() { r.count(func(s *Summary) { s.Left += left }) }()
+	if len(p.remove)+len(p.send) == 0 {
+		return left == 0, nil
+	}
 	session, err := r.Portal.Open(ctx, m.Address, listing.UIDValidity)
 	if err != nil {
 		r.portalTrouble(m, err)
@@ -62,40 +60,6 @@ func (r *run) mailbox(ctx context.Context, m *directory.Mailbox) (done bool, err
 func (r *run) portalTrouble(m *directory.Mailbox, err error) {
 	r.Log.Warn("drain cannot open a portal mailbox now", "mailbox", m.Address, "error", err)
 	r.trouble()
-}
-
-// plan compares an INBOX with the ledger.
-func (r *run) plan(ctx context.Context, m *directory.Mailbox, l portal.Listing) (plan, error) {
-	var p plan
-	ledger, err := r.Ledger.LedgerOf(ctx, r.Gateway, m.Address)
-	if err != nil {
-		return p, err
-	}
-	present := make([]string, 0, len(l.Entries))
-	var held, deleted int
-	for _, e := range l.Entries {
-		present = append(present, e.GUID)
-		switch state := ledger[e.GUID].State; {
-		case state == store.Sent:
-			p.remove = append(p.remove, e)
-		case state == store.Done:
-			// Its owner kept a copy and put it back: the primary has it.
-		case e.Deleted:
-			deleted++
-		case state == store.Held:
-			held++
-		default:
-			p.send = append(p.send, e)
-		}
-		delete(ledger, e.GUID)
-	}
-	r.count(func(s *Summary) { s.Held += held; s.Deleted += deleted })
-	for _, rest := range ledger {
-		if rest.State != store.Done {
-			return p, r.Ledger.Settle(ctx, r.Gateway, m.Address, present)
-		}
-	}
-	return p, nil
 }
 
 // removeSent finishes what an earlier run began; ok when nothing of it is left.
@@ -180,7 +144,7 @@ func (r *run) begin(ctx context.Context, key store.LedgerKey, e portal.Entry) (b
 	if err != nil || before.State != "" && before.State != store.Sending {
 		return false, err
 	}
-	if before.State == store.Sending && before.Reply == "" {
+	if before.State == store.Sending && (before.Reply == "" || strings.HasPrefix(before.Reply, lostReply)) {
 		r.metrics.uncertain.Inc()
 		r.Log.Warn("message is sent again: the outcome of its last attempt is unknown", "mailbox", key.Mailbox, "guid", key.GUID)
 	}
@@ -207,10 +171,11 @@ func (r *run) judge(ctx context.Context, s *portal.Session, m *directory.Mailbox
 	}
 	r.metrics.messages.WithLabelValues("deferred").Inc()
 	log.Info("primary does not take a message now", "error", failure)
-	var err error
-	if !failure.Unknown { // else the ledger keeps saying that nothing is known
-		err = record(ctx, func(ctx context.Context) error { return r.Ledger.Failed(ctx, key, failure.Reply()) })
+	reply := failure.Reply()
+	if failure.Unknown {
+		reply = lostReply + reply
 	}
+	err := record(ctx, func(ctx context.Context) error { return r.Ledger.Failed(ctx, key, reply) })
 	switch {
 	case failure.ServerWide():
 		r.stop()

@@ -3,9 +3,6 @@ package drain
 import (
 	"context"
 	"log/slog"
-	"net"
-	"net/http"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +14,7 @@ import (
 	"understudy/internal/directory"
 	"understudy/internal/evidence"
 	"understudy/internal/job"
+	"understudy/internal/listen/listentest"
 )
 
 // TestRiver runs the jobs as the worker process does: a switch back to normal
@@ -40,7 +38,7 @@ func TestRiver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		NewSweep(w.worker, w.store, evidence.NewClient(control(t, ring)), 200*time.Millisecond).Run(ctx)
+		NewSweep(w.worker, w.store, evidence.NewClient(listentest.Serve(t, ring)), 200*time.Millisecond).Run(ctx)
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	w.setMode(directory.Emergency)
@@ -65,29 +63,11 @@ func TestRiver(t *testing.T) {
 }
 
 func stop(t *testing.T, client *river.Client[pgx.Tx]) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if err := client.StopAndCancel(ctx); err != nil {
 		t.Error(err)
 	}
-}
-
-// control serves a ring as policyd does, and returns the path of its socket.
-func control(t *testing.T, ring http.Handler) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "control-") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("unix", dir+"/s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: ring}
-	go server.Serve(l) //nolint:errcheck // ends with the test
-	t.Cleanup(func() { server.Close() })
-	return dir + "/s"
 }
 
 func TestPause(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"understudy/internal/address"
 	"understudy/internal/directory"
 	"understudy/internal/store"
 )
@@ -46,13 +48,21 @@ func (r *run) all(ctx context.Context) error {
 	if d == nil {
 		return nil
 	}
-	open, err := r.Ledger.OpenMailboxes(ctx, r.Gateway, r.domain)
+	list, err := r.Ledger.OpenMailboxes(ctx, r.Gateway, r.domain)
+	if err != nil {
+		return err
+	}
+	open := make(map[string]bool, len(list))
+	for _, m := range list {
+		open[m] = true
+	}
+	boxes, err := r.mailboxes(ctx, d, open)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(r.Concurrency)
-	for some := range slices.Chunk(r.mailboxes(d, open), askAtOnce) {
+	for some := range slices.Chunk(boxes, askAtOnce) {
 		asked := r.now() // before: what comes meanwhile is asked for again
 		if r.ready(ctx) == nil {
 			break
@@ -84,30 +94,34 @@ func (r *run) guarded(ctx context.Context, m *directory.Mailbox, asked time.Time
 }
 
 // mailboxes returns the registered ones that are due or open in the ledger.
-func (r *run) mailboxes(d *directory.Domain, open []string) []*directory.Mailbox {
+// The others are forgotten: their mail is nobody's now.
+func (r *run) mailboxes(ctx context.Context, d *directory.Domain, open map[string]bool) ([]*directory.Mailbox, error) {
 	due := r.looks.due(r.domain, r.now())
-	if len(due)+len(open) == 0 {
-		return nil
-	}
-	registered := map[string]*directory.Mailbox{}
-	for _, m := range r.Directory.Mailboxes(d.ID) {
-		registered[m.Address] = m
-	}
+	seen := make(map[string]bool, len(due)+len(open))
 	var out []*directory.Mailbox
-	for _, address := range append(due, open...) {
-		if m := registered[address]; m != nil {
+	for _, name := range slices.AppendSeq(due, maps.Keys(open)) {
+		if seen[name] { // due and open
+			continue
+		}
+		seen[name] = true
+		to, err := address.Parse(name)
+		if m := r.Directory.Recipient(to).Mailbox; err == nil && m != nil && m.Address == name && m.DomainID == d.ID {
 			out = append(out, m)
-			delete(registered, address) // due and open: once
-		} else if !slices.Contains(open, address) {
-			r.looks.forget(r.domain, address)
+			continue
+		}
+		r.looks.forget(r.domain, name)
+		if open[name] {
+			if err := r.Ledger.Settle(ctx, r.Gateway, name, []string{}); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 // holding returns which of some mailboxes have something to do, by asking the
 // portal; of the others it notes that they are dealt with.
-func (r *run) holding(ctx context.Context, some []*directory.Mailbox, open []string, asked time.Time) []*directory.Mailbox {
+func (r *run) holding(ctx context.Context, some []*directory.Mailbox, open map[string]bool, asked time.Time) []*directory.Mailbox {
 	addresses := make([]string, len(some))
 	for i, m := range some {
 		addresses[i] = m.Address
@@ -125,7 +139,7 @@ func (r *run) holding(ctx context.Context, some []*directory.Mailbox, open []str
 		switch {
 		case !known:
 			r.Log.Debug("portal mailbox cannot be opened now", "mailbox", m.Address)
-		case n > 0 || slices.Contains(open, m.Address):
+		case n > 0 || open[m.Address]:
 			todo = append(todo, m)
 		default:
 			r.looks.done(r.domain, m.Address, asked)

@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -94,13 +95,23 @@ func (s *Sweep) Run(ctx context.Context) {
 			s.sweep(ctx, full)
 			full = false
 		}
+		full = s.await(ctx, told, tick.C, changed) || full
+	}
+}
+
+// await takes in what policyd tells until it is time for a sweep; full at an
+// interval. In an outage there is news with each message: it is only noted.
+func (s *Sweep) await(ctx context.Context, told <-chan news, tick <-chan time.Time, changed <-chan struct{}) (full bool) {
+	for {
 		select {
 		case n := <-told:
 			s.take(n)
-		case <-tick.C:
-			full = true
+		case <-tick:
+			return true
 		case <-changed:
+			return false
 		case <-ctx.Done():
+			return false
 		}
 	}
 }
@@ -168,50 +179,43 @@ func (s *Sweep) sweep(ctx context.Context, full bool) {
 		}
 		s.adopted = true
 	}
-	domains := map[string]bool{}
-	for _, d := range s.worker.Directory.Domains() {
-		domains[d.Name] = true
-		if d.Mode != directory.Normal {
-			continue
+	all := s.worker.Directory.Domains()
+	names, fresh := make(map[string]bool, len(all)), map[*directory.Domain]look{}
+	for _, d := range all {
+		names[d.Name] = true
+		if n, ok := s.wholeDomain(d, now); ok {
+			fresh[d] = n
 		}
-		fresh := s.lookAtAll(d, now)
-		if fresh || full && s.worker.looks.isDue(d.Name, now) {
+	}
+	s.worker.lookAtAll(fresh)
+	for _, d := range all {
+		if _, ok := fresh[d]; (ok || full && d.Mode == directory.Normal) && s.worker.looks.isDue(d.Name, now) {
 			s.enqueue(ctx, d.Name)
 		}
 	}
-	for name := range s.since {
-		if !domains[name] {
-			delete(s.since, name)
-		}
-	}
-	s.worker.looks.keep(domains)
+	maps.DeleteFunc(s.since, func(name string, _ looked) bool { return !names[name] })
+	s.worker.looks.keep(names)
 	if full {
 		s.ledger(ctx, now)
 	}
 }
 
-// lookAtAll has all mailboxes of a domain asked for, if it is time to.
-func (s *Sweep) lookAtAll(d *directory.Domain, now time.Time) bool {
+// wholeDomain tells whether it is time to ask for all mailboxes of a domain,
+// and how.
+func (s *Sweep) wholeDomain(d *directory.Domain, now time.Time) (n look, ok bool) {
+	if d.Mode != directory.Normal {
+		return n, false
+	}
 	before, known := s.since[d.Name]
-	n := look{at: now}
+	n.at = now
 	switch {
 	case !known || !before.mode.Equal(d.ModeSince):
 		n.pause, n.until = s.interval, now.Add(switchFor)
 	case now.Sub(before.at) < everyone:
-		return false
+		return n, false
 	}
 	s.since[d.Name] = looked{mode: d.ModeSince, at: now}
-	return s.worker.lookAtAll(d, n)
-}
-
-// lookAtAll has all mailboxes of a domain asked for; false when it has none.
-func (w *Worker) lookAtAll(d *directory.Domain, n look) bool {
-	var all []string
-	for _, m := range w.Directory.Mailboxes(d.ID) {
-		all = append(all, m.Address)
-	}
-	w.looks.add(d.Name, all, n)
-	return len(all) > 0
+	return n, true
 }
 
 func (s *Sweep) enqueue(ctx context.Context, domain string) {

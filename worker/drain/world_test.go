@@ -1,7 +1,6 @@
 package drain
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 	"understudy/internal/delivery"
 	"understudy/internal/delivery/postfixtest"
 	"understudy/internal/directory"
+	"understudy/internal/logtest"
 	"understudy/internal/pgtest"
 	"understudy/internal/portal"
 	"understudy/internal/portal/portaltest"
@@ -51,14 +51,14 @@ type world struct {
 	dir      *directory.Directory
 	worker   *Worker
 	registry *prometheus.Registry
-	log      *lockedBuffer
+	log      *logtest.Buffer
 }
 
 // newWorld starts everything with ana, bruno and carla registered.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, portal: portaltest.Start(t, ana, bruno, carla), primary: postfixtest.Start(t, postfixtest.Options{}),
-		dir: directory.New(), registry: prometheus.NewRegistry(), log: &lockedBuffer{}}
+		dir: directory.New(), registry: prometheus.NewRegistry(), log: &logtest.Buffer{}}
 	name := storetest.Database(t, cluster)
 	w.url = cluster.URL("understudy_app", name)
 	w.store = openStore(t, w.url)
@@ -125,7 +125,7 @@ func (w *world) exec(sql string, args ...any) {
 func (w *world) run(want Outcome) Summary {
 	w.t.Helper()
 	if d, ok := w.dir.Domain(domain); ok {
-		w.worker.lookAtAll(d, look{at: time.Now()})
+		w.worker.lookAtAll(map[*directory.Domain]look{d: {at: time.Now()}})
 	}
 	s, err := w.worker.Run(w.t.Context(), domain)
 	if err != nil || s.Outcome != want {
@@ -141,7 +141,7 @@ func (w *world) setMode(to directory.Mode) {
 		w.t.Error(err) // not Fatal: also called by other goroutines
 		return
 	}
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(3 * time.Minute)
 	for {
 		changed := w.dir.Changed()
 		if d, ok := w.dir.Domain(domain); ok && d.Mode == to {
@@ -201,24 +201,6 @@ func message(n int) string {
 // below the trace fields that the primary puts on top (a maildir has LF).
 func arrived(stored, sent string) bool {
 	return strings.HasSuffix(stored, "\n"+strings.ReplaceAll(sent, "\r\n", "\n"))
-}
-
-// lockedBuffer is a log.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // after is a Deliverer that does something after its nth message.

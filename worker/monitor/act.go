@@ -18,6 +18,10 @@ const actor = "detector"
 // saveEvery is how old the health on the website may be while nothing changes.
 const saveEvery = 20 * time.Second
 
+// confirmEvery is how often the directory is told that a primary still fails:
+// policyd believes it for three times as long (policy.judgementFor).
+const confirmEvery = 10 * time.Minute
+
 // acceptedBefore is how long a message may take from its acceptance to its
 // first failure.
 const acceptedBefore = 30 * time.Second
@@ -56,12 +60,29 @@ func (w *watcher) step(ctx context.Context, hosts []detect.Host) {
 	for _, a := range actions {
 		w.act(ctx, a, set)
 	}
-	if w.state.Failing != d.PrimaryFailing {
-		w.write(ctx, "mark primary", func(ctx context.Context) error {
+	w.mark(ctx, d, now)
+	w.saveHealth(ctx, hosts, now)
+}
+
+// mark tells the mail services, through the directory, whether the primary
+// fails, and says it again while it does. (In an emergency policyd asks only
+// for who is not covered.)
+func (w *watcher) mark(ctx context.Context, d *directory.Domain, now time.Time) {
+	var ok bool
+	matters := d.Mode == directory.Normal || d.Scope == directory.ScopeSelected
+	switch {
+	case w.state.Failing != d.PrimaryFailing:
+		ok = w.write(ctx, "mark primary", func(ctx context.Context) error {
 			return w.Store.SetPrimaryFailing(ctx, w.name, w.state.Failing)
 		})
+	case w.state.Failing && matters && now.Sub(w.marked) >= confirmEvery:
+		ok = w.write(ctx, "mark primary again", func(ctx context.Context) error {
+			return w.Store.ConfirmPrimaryFailing(ctx, w.name)
+		})
 	}
-	w.saveHealth(ctx, hosts, now)
+	if ok {
+		w.marked = now
+	}
 }
 
 // note keeps what the lookout asks for.

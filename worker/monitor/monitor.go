@@ -34,6 +34,7 @@ type Store interface {
 	Timeline(ctx context.Context, domain string, limit int) ([]store.ModeChange, error)
 	SaveHealth(ctx context.Context, domain string, hosts []store.HostHealth) error
 	SetPrimaryFailing(ctx context.Context, domain string, failing bool) error
+	ConfirmPrimaryFailing(ctx context.Context, domain string) error
 	AcceptedSince(ctx context.Context, domains []string, since time.Time) (int, error)
 	SaveVantage(ctx context.Context, v store.Vantage) error
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -16,10 +15,12 @@ import (
 
 	"understudy/internal/directory"
 	"understudy/internal/evidence"
-	"understudy/internal/observe"
+	"understudy/internal/freeport"
+	"understudy/internal/listen/listentest"
 	"understudy/internal/pgtest"
 	"understudy/internal/store"
 	"understudy/internal/store/storetest"
+	"understudy/internal/wait"
 	"understudy/worker/detect"
 	"understudy/worker/probe"
 )
@@ -40,7 +41,7 @@ type primary struct {
 
 func newPrimary(t *testing.T) *primary {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeport.For(t)) // nobody takes it while the primary is stopped
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func (p *primary) serve(l net.Listener) {
 		}
 		go func() {
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(5 * time.Second)) //nolint:errcheck
+			c.SetDeadline(time.Now().Add(time.Minute)) //nolint:errcheck
 			p.mu.Lock()
 			banner, mail := p.banner, p.mail
 			p.mu.Unlock()
@@ -119,16 +120,10 @@ func newRig(t *testing.T, c *pgtest.Cluster, edit ...func(*Monitor)) *rig {
 	wg.Go(func() {
 		(&directory.Follower{Directory: dir, Config: r.store.Pool.Config().ConnConfig.Copy(), Log: log}).Run(ctx)
 	}) //nolint:errcheck
-	socket := filepath.Join(t.TempDir(), "control")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /evidence", r.ring)
-	wg.Go(func() { observe.ServeHTTP(ctx, l, mux) }) //nolint:errcheck
-	r.monitor = &Monitor{Directory: dir, Store: r.store, Prober: &probe.Prober{Helo: "gw.test", Timeout: 2 * time.Second},
-		Evidence: evidence.NewClient(socket), Interval: 100 * time.Millisecond, FastInterval: 30 * time.Millisecond,
+	r.monitor = &Monitor{Directory: dir, Store: r.store, Prober: &probe.Prober{Helo: "gw.test", Timeout: 15 * time.Second},
+		Evidence: evidence.NewClient(listentest.Serve(t, mux)), Interval: 100 * time.Millisecond, FastInterval: 30 * time.Millisecond,
 		Detector: detect.Settings{Failures: 3, RecoverAfter: 500 * time.Millisecond, RecoverMax: 4 * time.Second, FlapWindow: time.Minute},
 		Log:      log, Metrics: NewMetrics(prometheus.NewRegistry())}
 	for _, f := range edit {
@@ -158,7 +153,7 @@ func (r *rig) state(name string) (s string) {
 
 func (r *rig) waitFor(name, want string) {
 	r.t.Helper()
-	eventually(r.t, name+" "+want, func() bool { return r.state(name) == want })
+	wait.True(r.t, name+" "+want, func() bool { return r.state(name) == want })
 }
 
 func (r *rig) health(name string) (s string) {
@@ -172,25 +167,11 @@ func (r *rig) health(name string) (s string) {
 	return s
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 func TestEmergencyAndReturn(t *testing.T) {
 	t.Parallel()
 	r, p := newRig(t, cluster), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	p.stop()
 	r.waitFor("example.test", "emergency failing")
 	p.start()
@@ -215,7 +196,7 @@ func TestServerWide4xxAndTwoPrimaries(t *testing.T) {
 	r, a, b := newRig(t, cluster), newPrimary(t), newPrimary(t)
 	r.domain("example.test", directory.Automatic, a.address, b.address)
 	a.stop()
-	eventually(t, "one of two down", func() bool {
+	wait.True(t, "one of two down", func() bool {
 		h := r.health("example.test")
 		return h == "unreachable healthy " || h == "healthy unreachable "
 	})
@@ -242,9 +223,9 @@ func TestActivations(t *testing.T) {
 			return err == nil && len(line) == n && line[0].Observed
 		}
 	}
-	eventually(t, "the observed emergency", observed(1))
+	wait.True(t, "the observed emergency", observed(1))
 	p.start()
-	eventually(t, "the observed return", observed(2))
+	wait.True(t, "the observed return", observed(2))
 	r.waitFor("manual.test", "normal")
 	r.waitFor("observe.test", "normal")
 	if line, err := r.store.Timeline(t.Context(), "manual.test", 10); err != nil || len(line) != 0 {
@@ -256,17 +237,17 @@ func TestManualEmergencyStays(t *testing.T) {
 	t.Parallel()
 	r, p := newRig(t, cluster), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	person := store.Switch{Domain: "example.test", To: directory.Emergency, Actor: "op", Manual: true, Reason: "maintenance"}
 	if _, err := r.store.SwitchMode(t.Context(), person); err != nil {
 		t.Fatal(err)
 	}
 	probes := func() float64 { return testutil.ToFloat64(r.monitor.Metrics.probes.WithLabelValues("healthy")) }
-	eventually(t, "the person's switch noticed", func() bool {
+	wait.True(t, "the person's switch noticed", func() bool {
 		return testutil.ToFloat64(r.monitor.Metrics.switches.WithLabelValues("emergency", "person")) == 1
 	})
 	before := probes()
-	eventually(t, "thirty more probes", func() bool { return probes() > before+30 })
+	wait.True(t, "thirty more probes", func() bool { return probes() > before+30 })
 	if s := r.state("example.test"); s != "emergency" {
 		t.Errorf("state %s", s)
 	}
@@ -278,14 +259,14 @@ func TestEvidence(t *testing.T) {
 	t.Parallel()
 	r, p := newRig(t, cluster), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	for range 50 { // greylisting
 		r.ring.Add(evidence.Event{At: time.Now(), Domain: "example.test", Class: evidence.Fallback, Recipient: "ana@example.test"})
 	}
 	r.ring.Add(evidence.Event{At: time.Now().Add(-time.Hour), Domain: "example.test", Class: evidence.FallbackRefused})
 	r.ring.Add(evidence.Event{At: time.Now(), Domain: "unknown.test", Class: evidence.Fallback})
 	before := testutil.ToFloat64(r.monitor.Metrics.probes.WithLabelValues("healthy"))
-	eventually(t, "ten more probes", func() bool {
+	wait.True(t, "ten more probes", func() bool {
 		return testutil.ToFloat64(r.monitor.Metrics.probes.WithLabelValues("healthy")) > before+10
 	})
 	if s := r.state("example.test"); s != "normal" {
@@ -302,7 +283,7 @@ func TestEvidenceWakes(t *testing.T) {
 	t.Parallel()
 	r, p := newRig(t, cluster, func(m *Monitor) { m.Interval = time.Hour }), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	p.stop()
 	r.ring.Add(evidence.Event{At: time.Now(), Domain: "example.test", Class: evidence.Fallback})
 	r.waitFor("example.test", "emergency failing")
@@ -317,13 +298,13 @@ func TestDomainsComeAndGo(t *testing.T) {
 	}
 	r.domain("a.test", directory.Automatic, p.address)
 	r.domain("b.test", directory.Automatic, p.address)
-	eventually(t, "two watchers", watched(2))
+	wait.True(t, "two watchers", watched(2))
 	if _, err := r.store.Pool.Exec(t.Context(), "DELETE FROM domain WHERE name = 'a.test'"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "one watcher", watched(1))
+	wait.True(t, "one watcher", watched(1))
 	r.domain("a.test", directory.Automatic, p.address)
-	eventually(t, "a.test is watched again", func() bool { return r.health("a.test") == "healthy " })
+	wait.True(t, "a.test is watched again", func() bool { return r.health("a.test") == "healthy " })
 }
 
 // TestPostgresDownMeanwhile: the primary goes while PostgreSQL is down; the
@@ -337,12 +318,12 @@ func TestPostgresDownMeanwhile(t *testing.T) {
 	t.Cleanup(func() { own.Remove() })
 	r, p := newRig(t, own), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	if err := own.StopServer(); err != nil {
 		t.Fatal(err)
 	}
 	p.stop()
-	eventually(t, "writes refused", func() bool { return testutil.ToFloat64(r.monitor.Metrics.errors) > 3 })
+	wait.True(t, "writes refused", func() bool { return testutil.ToFloat64(r.monitor.Metrics.errors) > 3 })
 	if err := own.StartServer(); err != nil {
 		t.Fatal(err)
 	}
@@ -377,4 +358,41 @@ func TestNewTermResumes(t *testing.T) {
 	})
 	wg.Go(func() { m.Run(ctx) })
 	r.waitFor("example.test", "normal")
+}
+
+// TestFailureIsSaidAgain: policyd believes it for a while only.
+func TestFailureIsSaidAgain(t *testing.T) {
+	t.Parallel()
+	r, p := newRig(t, cluster), newPrimary(t)
+	r.domain("example.test", directory.Manual, p.address)
+	p.stop()
+	r.waitFor("example.test", "normal failing")
+	version := func() (v int64) {
+		if err := r.store.Pool.QueryRow(t.Context(), `SELECT version FROM domain`).Scan(&v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	wait.True(t, "the directory to know it", func() bool { return r.monitor.Directory.Version() >= version() })
+	d, _ := r.monitor.Directory.Domain("example.test")
+	w := &watcher{term: &term{Monitor: r.monitor}, name: "example.test", state: detect.State{Failing: true}}
+	for _, tt := range []struct {
+		after time.Duration
+		said  int64
+	}{{0, 1}, {confirmEvery - time.Second, 0}, {confirmEvery, 1}, {confirmEvery + time.Second, 0}} {
+		before := version()
+		if w.mark(t.Context(), d, time.Unix(0, 0).Add(tt.after)); version() != before+tt.said {
+			t.Errorf("after %v: version %d, was %d", tt.after, version(), before)
+		}
+	}
+	whole := *d
+	whole.Mode = directory.Emergency // of all mailboxes: nobody is asked for
+	before := version()
+	if w.mark(t.Context(), &whole, time.Now()); version() != before {
+		t.Error("said again in an emergency of the whole domain")
+	}
+	whole.Scope = directory.ScopeSelected
+	if w.mark(t.Context(), &whole, time.Now()); version() != before+1 {
+		t.Error("not said again in an emergency of selected mailboxes")
+	}
 }

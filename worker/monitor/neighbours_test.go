@@ -13,6 +13,7 @@ import (
 
 	"understudy/internal/directory"
 	"understudy/internal/evidence"
+	"understudy/internal/wait"
 	"understudy/worker/detect"
 )
 
@@ -37,7 +38,7 @@ func TestNeighboursRefusals(t *testing.T) {
 	r, p, other := newRig(t, cluster, func(m *Monitor) { m.Detector.Storm = 6 }), newPrimary(t), newPrimary(t)
 	r.domain("a.test", directory.Automatic, p.address)
 	r.domain("b.test", directory.Manual, other.address)
-	eventually(t, "healthy", func() bool { return r.health("a.test") == "healthy " })
+	wait.True(t, "healthy", func() bool { return r.health("a.test") == "healthy " })
 	p.stop()
 	r.waitFor("a.test", "emergency failing")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -58,13 +59,13 @@ func (c *covered) Waiting(context.Context, string) (int, error) { return int(c.n
 func TestRefusalsOfMailThatNobodyCounts(t *testing.T) {
 	t.Parallel()
 	queue := &covered{}
-	r, p := newRig(t, cluster, func(m *Monitor) { m.Detector.Storm, m.Queue = 6, queue }), newPrimary(t)
+	r, p := newRig(t, cluster, func(m *Monitor) { m.Detector.Storm, m.Queue = 6, queue; m.stays() }), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	if _, err := r.store.Pool.Exec(t.Context(), `UPDATE domain SET scope = 'selected'; SELECT ensure_message_partition((now() AT TIME ZONE 'UTC')::date)`); err != nil {
+	if _, err := r.store.Pool.Exec(t.Context(), `UPDATE domain SET scope = 'selected'; SELECT ensure_message_partition((now() AT TIME ZONE 'UTC')::date + d) FROM generate_series(0, 1) d`); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
-	eventually(t, "the scope", func() bool {
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	wait.True(t, "the scope", func() bool {
 		d, ok := r.monitor.Directory.Domain("example.test")
 		return ok && d.Scope == directory.ScopeSelected
 	})
@@ -73,11 +74,11 @@ func TestRefusalsOfMailThatNobodyCounts(t *testing.T) {
 		r.ring.Add(evidence.Event{At: time.Now(), Host: "127.0.0.1", Class: evidence.ServerReject, Said: "554 spam"})
 	}
 	probes := func() float64 { return testutil.ToFloat64(r.monitor.Metrics.probes.WithLabelValues("healthy")) }
-	eventually(t, "the refusals", func() bool {
+	wait.True(t, "the refusals", func() bool {
 		return testutil.ToFloat64(r.monitor.Metrics.events.WithLabelValues("server-reject")) == 20
 	})
 	before := probes()
-	eventually(t, "ten more probes", func() bool { return probes() > before+10 })
+	wait.True(t, "ten more probes", func() bool { return probes() > before+10 })
 	if s := r.state("example.test"); s != "normal" {
 		t.Fatalf("a false storm: %s", s)
 	}
@@ -94,12 +95,12 @@ func TestPersonsSwitchByAClockSetBack(t *testing.T) {
 	t.Parallel()
 	r, p := newRig(t, cluster), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	_, err := r.store.Pool.Exec(t.Context(), `UPDATE domain SET mode = 'emergency', mode_manual = true, mode_since = mode_since - interval '1 hour'`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the person's switch noticed", func() bool {
+	wait.True(t, "the person's switch noticed", func() bool {
 		return testutil.ToFloat64(r.monitor.Metrics.switches.WithLabelValues("emergency", "person")) == 1
 	})
 }
@@ -130,7 +131,7 @@ func TestOwnSwitchStands(t *testing.T) {
 	t.Parallel()
 	r, p := newRig(t, cluster), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
 	before, _ := r.monitor.Directory.Domain("example.test")
 	r.stop()
 	w := &watcher{term: &term{Monitor: r.monitor}, name: "example.test"}

@@ -9,6 +9,7 @@ import (
 
 	"understudy/internal/directory"
 	"understudy/internal/evidence"
+	"understudy/internal/wait"
 	"understudy/worker/detect"
 )
 
@@ -16,6 +17,9 @@ import (
 type waitingFor int
 
 func (n waitingFor) Waiting(context.Context, string) (int, error) { return int(n), nil }
+
+// stays has an emergency last until the test is over.
+func (m *Monitor) stays() { m.Detector.RecoverAfter, m.Detector.RecoverMax = time.Hour, time.Hour }
 
 // accept puts n messages for ana into the index.
 func (r *rig) accept(n int) {
@@ -35,10 +39,11 @@ func TestRefusedForEverybody(t *testing.T) {
 	t.Parallel()
 	r, p := newRig(t, cluster, func(m *Monitor) {
 		m.Detector.Storm, m.Queue = 4, waitingFor(4)
+		m.stays()
 	}), newPrimary(t)
 	r.domain("example.test", directory.Automatic, p.address)
-	eventually(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
-	if _, err := r.store.Pool.Exec(t.Context(), `SELECT ensure_message_partition((now() AT TIME ZONE 'UTC')::date)`); err != nil {
+	wait.True(t, "healthy", func() bool { return r.health("example.test") == "healthy " })
+	if _, err := r.store.Pool.Exec(t.Context(), `SELECT ensure_message_partition((now() AT TIME ZONE 'UTC')::date + d) FROM generate_series(0, 1) d`); err != nil {
 		t.Fatal(err)
 	}
 	r.accept(4)
@@ -69,14 +74,14 @@ func TestOwnNetwork(t *testing.T) {
 		r.domain(name, directory.Automatic, primaries[name].address)
 	}
 	for _, name := range names {
-		eventually(t, name+" healthy", func() bool { return r.health(name) == "healthy " })
+		wait.True(t, name+" healthy", func() bool { return r.health(name) == "healthy " })
 	}
 	for _, p := range primaries {
 		p.stop()
 	}
 	view := func(want detect.View) {
 		t.Helper()
-		eventually(t, string(want), func() bool {
+		wait.True(t, string(want), func() bool {
 			v, err := r.store.Vantage(t.Context())
 			return err == nil && v != nil && v.View == string(want)
 		})
@@ -116,7 +121,7 @@ func TestOneAmongMany(t *testing.T) {
 	r.domain("dead.test", directory.Automatic, dead.address)
 	for _, name := range []string{"b.test", "c.test", "d.test", "e.test"} {
 		r.domain(name, directory.Automatic, newPrimary(t).address)
-		eventually(t, name+" healthy", func() bool { return r.health(name) == "healthy " })
+		wait.True(t, name+" healthy", func() bool { return r.health(name) == "healthy " })
 	}
 	dead.stop()
 	r.waitFor("dead.test", "emergency failing")

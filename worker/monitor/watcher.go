@@ -31,8 +31,9 @@ type watcher struct {
 	// Owned by run.
 	state     detect.State
 	saved     savedHealth
-	trouble   bool // the last write to PostgreSQL went wrong
-	held      bool // a switch waits for a second look
+	marked    time.Time // when the directory was last told that the primary fails
+	trouble   bool      // the last write to PostgreSQL went wrong
+	held      bool      // a switch waits for a second look
 	primaries []string
 	hostsAt   time.Time // when their names were learnt
 	sample    recent    // registered recipients

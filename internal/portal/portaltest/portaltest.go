@@ -53,7 +53,7 @@ func Start(tb testing.TB, mailboxes ...string) *Server {
 	}
 	tb.Cleanup(func() { os.RemoveAll(dir) })
 	s := &Server{tb: tb, LMTP: freeport.For(tb), Config: portal.Config{DoveadmURL: "http://" + freeport.For(tb), APIKey: apiKey,
-		IMAPAddress: freeport.For(tb), MasterUser: masterUser, MasterPassword: masterPassword, Timeout: 10 * time.Second}}
+		IMAPAddress: freeport.For(tb), MasterUser: masterUser, MasterPassword: masterPassword, Timeout: time.Minute}}
 	s.Server = dovecottest.New(tb, dir, s.LMTP, s.Config.IMAPAddress, strings.TrimPrefix(s.Config.DoveadmURL, "http://"))
 	var users strings.Builder
 	for _, m := range mailboxes {

@@ -21,6 +21,7 @@ const (
 	interval = 10 * time.Second
 	fast     = time.Second
 	evidence = 30 * time.Second // as the monitor's oldEvidence
+	before   = 30 * time.Second // and its acceptedBefore
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -45,6 +46,7 @@ type outcome struct {
 type domain struct {
 	rnd   *rand.Rand
 	mean  time.Duration // between messages
+	near  time.Duration // between those of other domains on the same host
 	state detect.State
 	view  detect.Vantage
 
@@ -54,6 +56,7 @@ type domain struct {
 	out        *outcome
 	results    map[detect.Class]int
 	taken      []time.Duration // when messages came in, newest last
+	theirs     []time.Duration // the same of other domains on the host
 	waiting    []time.Duration // softened: when they came in
 	retry      time.Duration
 	grey       bool // the greylist has seen our probe
@@ -66,7 +69,7 @@ func at(d time.Duration) time.Time { return epoch.Add(d) }
 // live plays all incidents of a domain; between them nothing happens that
 // the detector could see.
 func live(rnd *rand.Rand, incidents []incident) []outcome {
-	d := &domain{rnd: rnd, mean: between(rnd, 20*time.Second, time.Hour),
+	d := &domain{rnd: rnd, mean: between(rnd, 20*time.Second, time.Hour), near: between(rnd, 5*time.Second, 10*time.Minute),
 		state: detect.Resume(&directory.Domain{Mode: directory.Normal, ModeSince: epoch.Add(-time.Hour)}, nil, settings)}
 	slices.SortFunc(incidents, func(a, b incident) int { return int(a.start - b.start) })
 	var out []outcome
@@ -80,17 +83,22 @@ func (d *domain) play(in *incident) outcome {
 	k := &kinds[in.kind]
 	o := outcome{kind: in.kind, lasted: in.end - in.start, switched: -1}
 	d.in, d.out, d.grey, d.doubts = in, &o, false, &doubt.Doubts{}
-	d.results, d.taken, d.waiting = map[detect.Class]int{}, nil, nil
+	d.results, d.taken, d.theirs, d.waiting = map[detect.Class]int{}, nil, nil, nil
 	d.now = in.start
 	d.last = in.start - time.Duration(d.rnd.Int64N(int64(interval)))
 	d.probe = d.last + interval
 	mail := in.start + wait(d.rnd, d.mean)
+	theirs := d.neighbour(k, in.start)
 	for {
-		switch next := min(d.probe, mail, d.retryAt()); {
+		switch next := min(d.probe, mail, theirs, d.retryAt()); {
 		case next == mail:
 			d.now = mail
 			d.message(k)
 			mail += wait(d.rnd, d.mean)
+		case next == theirs:
+			d.now = theirs
+			d.notOurs(k)
+			theirs = d.neighbour(k, theirs)
 		case next == d.probe:
 			d.now = d.probe
 			d.round(k)
@@ -112,9 +120,19 @@ func (d *domain) settled() bool {
 		!d.state.Storm.Fresh(at(d.now)) && len(d.results) == 0 && d.view.Allows()
 }
 
+const never time.Duration = 1 << 62
+
 func (d *domain) retryAt() time.Duration {
 	if len(d.waiting) == 0 {
-		return 1 << 62
+		return never
 	}
 	return d.retry
+}
+
+// neighbour is when the next message for another domain on the host comes.
+func (d *domain) neighbour(k *kind, after time.Duration) time.Duration {
+	if at := after + wait(d.rnd, d.near); k.near > 0 && at < d.in.end+nearAfter {
+		return at
+	}
+	return never
 }

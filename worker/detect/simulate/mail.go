@@ -30,6 +30,18 @@ func (d *domain) message(k *kind) {
 	}
 }
 
+// notOurs delivers one for another domain on the host, where it does not fall
+// back: its result names only the host.
+func (d *domain) notOurs(k *kind) {
+	d.theirs = append(d.theirs, d.now)
+	switch {
+	case k.plain.Down() && d.in.ill(d.now):
+		d.met(k.plain)
+	case d.rnd.Float64() < k.near:
+		d.met(detect.ServerReject)
+	}
+}
+
 // refuse is for a message that is refused without a reason, and came in at
 // some time: policyd lets it wait, or bounce.
 func (d *domain) refuse(since time.Duration) {

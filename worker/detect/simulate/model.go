@@ -32,6 +32,7 @@ type kind struct {
 	silent       time.Duration           // that a probe waits for a server that was connected
 	flap         time.Duration           // well and ill by turns
 	network      bool                    // our own: all domains at once
+	near         float64                 // of the mail of other domains on the host is refused without a reason, also for nearAfter
 }
 
 func share(of float64, r result) func(*rand.Rand) result {
@@ -55,6 +56,7 @@ const (
 	heloTimeout    = 30 * time.Second
 	attempt        = 200 * time.Millisecond
 	retryEvery     = 2 * time.Minute // minimal_backoff_time
+	nearAfter      = 30 * time.Minute
 )
 
 var kinds = []kind{
@@ -71,10 +73,12 @@ var kinds = []kind{
 	{name: "554 without a reason to everybody", server: true, often: 2, from: 5 * time.Minute, to: 8 * time.Hour, plain: detect.Healthy, named: detect.Healthy, deliver: share(1, refused)},
 	{name: "552 at MAIL", server: true, often: 2, from: 5 * time.Minute, to: 8 * time.Hour, plain: detect.ServerReject},
 	{name: "flapping every 30 s", server: true, often: 3, from: 5 * time.Minute, to: 2 * time.Hour, plain: detect.Unreachable, flap: 30 * time.Second},
+	{name: "dead port, then neighbours' mail refused", server: true, often: 3, from: time.Minute, to: 4 * time.Hour, plain: detect.Unreachable, near: .2},
 	{name: "451 4.7.500 to some", often: 6, from: 5 * time.Minute, to: 2 * time.Hour, plain: detect.Healthy, named: detect.RecipientDefer, deliver: share(.3, fellBack)},
 	{name: "greylisting", often: 10, from: 10 * time.Minute, to: 3 * time.Hour, plain: detect.Healthy, named: detect.RecipientDefer, deliver: share(.95, fellBack)},
 	{name: "one mailbox over quota", often: 8, from: 10 * time.Minute, to: 3 * time.Hour, plain: detect.Healthy, named: detect.RecipientDefer, deliver: share(.12, fellBack)},
 	{name: "spam refused without a reason", often: 5, from: 10 * time.Minute, to: 2 * time.Hour, plain: detect.Healthy, named: detect.Healthy, deliver: share(.5, refused)},
+	{name: "neighbours' mail refused without a reason", often: 5, from: 10 * time.Minute, to: 2 * time.Hour, plain: detect.Healthy, named: detect.Healthy, deliver: share(0, delivered), near: .2},
 	{name: "one of two hosts down", often: 6, from: time.Minute, to: 8 * time.Hour, plain: detect.Unreachable, second: true, deliver: share(0, delivered)},
 	{name: "blip of at most 2 s", often: 20, from: 100 * time.Millisecond, to: 2 * time.Second, plain: detect.Unreachable},
 	{name: "own network down", network: true, plain: detect.Timeout, costs: connectTimeout},

@@ -149,7 +149,8 @@ failure.
 		wrong.plus(&s)
 	}
 	fmt.Fprintf(w, `
-"Own network down" comes to all domains at once; the witnesses do not answer then.
+"Own network down" comes to all domains at once; the witnesses do not answer then. "Neighbours" are other domains on the same host with one message in 5 s
+to one in 10 min: a fifth of them is refused without a reason, also for half an hour after the failure, and such a result names only the host.
 
 ## Sums
 

@@ -43,9 +43,10 @@ func (d *domain) round(k *kind) {
 	e := detect.Evidence{Hosts: d.look(k), Deliveries: d.results}
 	d.results = map[detect.Class]int{}
 	if since, ok := d.state.StormSince(settings, at(d.now)); ok {
-		e.Waiting = len(d.waiting)
-		for i := len(d.taken) - 1; i >= 0 && !at(d.taken[i]).Before(since.Add(-30*time.Second)); i-- {
-			e.Accepted++
+		// As the monitor's accepted.
+		e.Waiting, e.Accepted = len(d.waiting), from(d.taken, since.Add(-before))
+		if e.Accepted > 0 && d.state.Storm.Refused > e.Waiting {
+			e.Accepted += from(d.theirs, since.Add(-before))
 		}
 	}
 	var actions []detect.Action
@@ -72,6 +73,14 @@ func (d *domain) round(k *kind) {
 	if d.state.Mode == directory.Emergency && e.Hosts[0].Class.Down() && !k.second && k.flap == 0 && !young {
 		d.probe = max(d.probe, d.in.end-interval)
 	}
+}
+
+// from counts the newest of some moments, back to since.
+func from(moments []time.Duration, since time.Time) (n int) {
+	for i := len(moments) - 1; i >= 0 && !at(moments[i]).Before(since); i-- {
+		n++
+	}
+	return n
 }
 
 // lookAround is the worker's look at all domains.

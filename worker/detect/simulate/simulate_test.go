@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestSimulation: what the detector promises, over many lives.
@@ -26,6 +28,11 @@ func TestSimulation(t *testing.T) {
 			t.Errorf("%s: %d false switches", k.name, s.switches)
 		case !k.server && s.switches > s.incidents/20:
 			t.Errorf("%s: %d false switches in %d incidents", k.name, s.switches, s.incidents)
+		case k.server && k.near > 0: // neighbours' refusals do not keep a domain in emergency
+			slices.Sort(s.back)
+			if most := s.back[len(s.back)*9/10]; most > settings.RecoverAfter+time.Minute {
+				t.Errorf("%s: a tenth is back only after %v and more", k.name, most)
+			}
 		}
 	}
 	var a, b bytes.Buffer
