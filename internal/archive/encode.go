@@ -25,7 +25,7 @@ const (
 	// not for being made smaller.
 	compressAhead = 16 << 20
 
-	payloadMemory = 64 << 20 // of all payloads that wait, in bytes
+	payloadMemory = 32 << 20 // of all payloads that wait, in bytes
 	payloadShare  = 16 << 20 // of one; the rest of it waits in a file
 )
 
