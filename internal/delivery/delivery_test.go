@@ -154,7 +154,7 @@ func TestFailures(t *testing.T) {
 			c := patient()
 			if tt.script["."] == "hang" {
 				c.Timeouts.DataDone = 300 * time.Millisecond
-			} else if tt.script[""] == "hang" || tt.script["DATA"] == "hang" {
+			} else if g := tt.script[""]; g == "hang" || g == "SSH-2.0" || tt.script["DATA"] == "hang" {
 				c.Timeouts.Command = 4 * time.Second // of the replies before it, too
 			}
 			r := deliver(t, c, s.addr, "Subject: x\r\n\r\n.dot\r\n", "ana@example.test")

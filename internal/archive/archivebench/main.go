@@ -33,7 +33,7 @@ const goal = 0.8 // of the bare loop
 type line struct {
 	size, writers                 int
 	messages, mail, batch, stored float64 // messages/s, MB/s (10^6 bytes), messages/sync, bytes/byte of mail
-	ratio, ratioPlain             float64 // archive / loop
+	ratio, ratioPlain, ratioGroup float64 // archive / loop; of a group commit that only writes
 	loop, loopPlain               float64 // MB/s of mail
 	cpu, cores, longest, loopCPU  float64 // microseconds/message, cores, milliseconds, microseconds/message
 }
@@ -92,6 +92,7 @@ func (l line) json(w io.Writer) error {
 	for _, x := range []bench.Result{
 		r("ratio to bare loop of the same batches", l.ratio, "").AtLeast(goal),
 		r("ratio to bare loop of the mail uncompressed", l.ratioPlain, ""),
+		r("a group commit that only writes : bare loop", l.ratioGroup, ""),
 		r("mail", l.mail, "MB/s"),
 		r("messages", l.messages, "1/s"),
 		r("messages per sync", l.batch, ""),
@@ -112,10 +113,10 @@ func (l line) json(w io.Writer) error {
 
 func table(to io.Writer, lines []line) {
 	w := tabwriter.NewWriter(to, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "case\tmsg/s\tMB/s\tmsg/sync\tstored/byte\tloop MB/s\tratio\tplain loop MB/s\tratio\tus CPU/msg\tloop's\tcores\tslowest ms\t")
+	fmt.Fprintln(w, "case\tmsg/s\tMB/s\tmsg/sync\tstored/byte\tloop MB/s\tratio\tplain loop MB/s\tratio\tgroup : loop\tus CPU/msg\tloop's\tcores\tslowest ms\t")
 	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%.0f\t%.1f\t%.1f\t%.2f\t%.1f\t%.2f\t%.1f\t%.2f\t%.0f\t%.0f\t%.1f\t%.0f\t\n", l.name(), l.messages, l.mail, l.batch, l.stored,
-			l.loop, l.ratio, l.loopPlain, l.ratioPlain, l.cpu, l.loopCPU, l.cores, l.longest)
+		fmt.Fprintf(w, "%s\t%.0f\t%.1f\t%.1f\t%.2f\t%.1f\t%.2f\t%.1f\t%.2f\t%.2f\t%.0f\t%.0f\t%.1f\t%.0f\t\n", l.name(), l.messages, l.mail, l.batch, l.stored,
+			l.loop, l.ratio, l.loopPlain, l.ratioPlain, l.ratioGroup, l.cpu, l.loopCPU, l.cores, l.longest)
 	}
 	w.Flush() //nolint:errcheck // to standard output
 }
@@ -159,6 +160,7 @@ func measure(dir string, writers, size, pairs int, length time.Duration) (line, 
 	l.loopPlain = median(func(r run) float64 { return mail(r) / r.plain.wall.Seconds() })
 	l.ratio = median(func(r run) float64 { return r.loop.wall.Seconds() / r.archive.wall.Seconds() })
 	l.ratioPlain = median(func(r run) float64 { return r.plain.wall.Seconds() / r.archive.wall.Seconds() })
+	l.ratioGroup = median(func(r run) float64 { return r.groupLoop.wall.Seconds() / r.group.wall.Seconds() })
 	l.cpu = median(func(r run) float64 { return each(r, r.archive.cpu) })
 	l.loopCPU = median(func(r run) float64 { return each(r, r.loop.cpu) })
 	l.cores = median(func(r run) float64 { return r.archive.cpu.Seconds() / r.archive.wall.Seconds() })

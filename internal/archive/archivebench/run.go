@@ -22,14 +22,17 @@ import (
 // messages are what the writers append: each its own, again and again.
 type messages struct {
 	size   int
+	texts  [7][]byte
 	spools []*archive.Spool
 }
 
-// run is one pair: the archive, then the loops.
+// run is one pair: the archive, then the loops; and what group commit costs by
+// itself.
 type run struct {
 	messages, syncs      int
 	stored               int64 // bytes that the archive wrote
 	archive, loop, plain spent
+	group, groupLoop     spent         // a group commit that only writes, and the loop of its batches
 	longest              time.Duration // append
 }
 
@@ -53,10 +56,13 @@ func processTime() time.Duration {
 
 func newMessages(dir string, writers, size int) (*messages, error) {
 	m := &messages{size: size}
+	for i := range m.texts {
+		m.texts[i] = message(i, size)
+	}
 	for i := range writers {
 		s := archive.NewSpool(dir, 1<<30)
 		m.spools = append(m.spools, s)
-		if _, err := s.Write(message(i%7, size)); err != nil {
+		if _, err := s.Write(m.texts[i%len(m.texts)]); err != nil {
 			m.close()
 			return nil, err
 		}
@@ -109,7 +115,15 @@ func (m *messages) run(dir string, length time.Duration) (r run, err error) {
 	if r.loop, err = loop(filepath.Join(dir, "stored"), r.syncs, r.stored); err != nil {
 		return r, err
 	}
-	r.plain, err = loop(filepath.Join(dir, "plain"), r.syncs, int64(r.messages)*int64(m.size))
+	if r.plain, err = loop(filepath.Join(dir, "plain"), r.syncs, int64(r.messages)*int64(m.size)); err != nil {
+		return r, err
+	}
+	took, batches, total, err := m.group(filepath.Join(dir, "group"), length)
+	if err != nil {
+		return r, err
+	}
+	r.group = took
+	r.groupLoop, err = loop(filepath.Join(dir, "batches"), batches, total)
 	return r, err
 }
 

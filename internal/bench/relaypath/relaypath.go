@@ -22,14 +22,29 @@ import (
 // clients send at once.
 const clients = 20
 
-// way is one of them.
+// load is what is sent in one go.
+type load struct {
+	size, messages int
+	open           bool // the connections stay open; else each message has its own
+}
+
+func (l load) String() string {
+	name := fmt.Sprintf("%d KB, %d connections", l.size/1000, clients)
+	if l.open {
+		name += " that stay open"
+	}
+	return name
+}
+
+// way is one of the servers.
 type way struct {
 	name string
 	smtp string    // where Postfix listens
 	took []float64 // seconds, in each round
 }
 
-// Run measures messages of 5 KB and of 100 KB.
+// Run measures messages of 5 KB and of 100 KB, over new and over open
+// connections.
 func Run(ctx context.Context, e *bench.Env) (err error) {
 	g, err := rig.StartGateway(ctx, e, nil)
 	if err != nil {
@@ -41,12 +56,14 @@ func Run(ctx context.Context, e *bench.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, size := range []struct{ bytes, messages int }{{5_000, e.Size(1500, 20)}, {100_000, e.Size(500, 20)}} {
-		for _, w := range ways {
-			w.took = nil
-		}
-		if err := measure(ctx, e, g, ways, size.bytes, size.messages); err != nil {
-			return err
+	for _, open := range []bool{false, true} {
+		for _, l := range []load{{5_000, e.Size(1500, 20), open}, {100_000, e.Size(500, 20), open}} {
+			for _, w := range ways {
+				w.took = nil
+			}
+			if err := measure(ctx, e, g, ways, l); err != nil {
+				return err
+			}
 		}
 	}
 	return withIndexing(ctx, e, g)
@@ -88,9 +105,9 @@ func startWays(ctx context.Context, e *bench.Env, g *rig.Gateway) (ways []*way, 
 }
 
 // measure lets the ways take turns.
-func measure(ctx context.Context, e *bench.Env, g *rig.Gateway, ways []*way, size, messages int) error {
+func measure(ctx context.Context, e *bench.Env, g *rig.Gateway, ways []*way, l load) error {
 	for _, w := range ways { // a first time, for processes and caches
-		if _, err := relay(ctx, g.Sink, w.smtp, size, clients); err != nil {
+		if _, err := relay(ctx, g.Sink, w.smtp, load{l.size, clients, l.open}); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
 	}
@@ -101,24 +118,24 @@ func measure(ctx context.Context, e *bench.Env, g *rig.Gateway, ways []*way, siz
 	rounds := e.Size(5, 1)
 	for round := range rounds {
 		for _, w := range ways {
-			took, err := relay(ctx, g.Sink, w.smtp, size, messages)
+			took, err := relay(ctx, g.Sink, w.smtp, l)
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
 			w.took = append(w.took, took.Seconds())
-			e.Say("%d KB, round %d: %s %.0f messages/s", size/1000, round+1, w.name, float64(messages)/took.Seconds())
+			e.Say("%v, round %d: %s %.0f messages/s", l, round+1, w.name, float64(l.messages)/took.Seconds())
 		}
 	}
 	after, err := ours(g)
 	if err != nil {
 		return err
 	}
-	name := fmt.Sprintf("%d KB, %d connections", size/1000, clients)
+	name := l.String()
 	for i, c := range services {
-		e.Report.Add(e.Result(name, string(c)+"'s CPU time", (after[i]-before[i]).Seconds()*1e6/float64(messages*rounds), "µs/message"))
+		e.Report.Add(e.Result(name, string(c)+"'s CPU time", (after[i]-before[i]).Seconds()*1e6/float64(l.messages*rounds), "µs/message"))
 	}
 	for _, w := range ways {
-		e.Report.Add(e.Result(name, w.name, float64(messages)/bench.Median(w.took), "messages/s"))
+		e.Report.Add(e.Result(name, w.name, float64(l.messages)/bench.Median(w.took), "messages/s"))
 	}
 	// The ratio of each round, whose runs were minutes apart at most, not of the medians.
 	on, bare, answers, bcc := ways[0], ways[1], ways[2], ways[3]
@@ -155,18 +172,21 @@ func ratio(a, b *way) float64 {
 }
 
 // relay sends messages and waits until the sink has them all.
-func relay(ctx context.Context, sink *rig.Sink, smtp string, size, messages int) (time.Duration, error) {
+func relay(ctx context.Context, sink *rig.Sink, smtp string, l load) (time.Duration, error) {
 	before, err := sink.Count()
 	if err != nil {
 		return 0, err
 	}
 	begin := time.Now()
-	cmd := exec.CommandContext(ctx, "/usr/sbin/smtp-source", "-s", strconv.Itoa(clients), "-m", strconv.Itoa(messages), "-l", strconv.Itoa(size),
-		"-f", "a@example.org", "-t", "ana@"+stack.Domain, smtp)
+	args := []string{"-s", strconv.Itoa(clients), "-m", strconv.Itoa(l.messages), "-l", strconv.Itoa(l.size), "-f", "a@example.org", "-t", "ana@" + stack.Domain}
+	if l.open {
+		args = append(args, "-d")
+	}
+	cmd := exec.CommandContext(ctx, "/usr/sbin/smtp-source", append(args, smtp)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("smtp-source: %w: %s", err, out)
 	}
-	if err := sink.Reached(ctx, before+messages, 5*time.Minute); err != nil {
+	if err := sink.Reached(ctx, before+l.messages, 5*time.Minute); err != nil {
 		return 0, err
 	}
 	return time.Since(begin), nil
@@ -180,19 +200,18 @@ func withIndexing(ctx context.Context, e *bench.Env, g *rig.Gateway) error {
 		return err
 	}
 	defer worker.Stop() //nolint:errcheck // the stack's directory goes next
-	const size = 5_000
-	messages := e.Size(1500, 20)
+	l := load{size: 5_000, messages: e.Size(1500, 20)}
 	var rates []float64
 	for range e.Size(3, 1) {
-		took, err := relay(ctx, g.Sink, g.Info.SMTP, size, messages)
+		took, err := relay(ctx, g.Sink, g.Info.SMTP, l)
 		if err != nil {
 			return errors.Join(err, worker.Ended())
 		}
-		rates = append(rates, float64(messages)/took.Seconds())
+		rates = append(rates, float64(l.messages)/took.Seconds())
 	}
 	if err := worker.Ended(); err != nil {
 		return err
 	}
-	e.Report.Add(e.Result(fmt.Sprintf("%d KB, %d connections", size/1000, clients), "everything on, and the worker indexing on the same CPUs", bench.Median(rates), "messages/s"))
+	e.Report.Add(e.Result(l.String(), "everything on, and the worker indexing on the same CPUs", bench.Median(rates), "messages/s"))
 	return nil
 }
