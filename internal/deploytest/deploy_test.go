@@ -5,6 +5,7 @@ package deploytest
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,7 +19,9 @@ func TestDebian12WithoutSystemd(t *testing.T) {
 	m := newMachine(t, system{release: "bookworm"})
 	t.Run("refuses a wrong type", m.refusesWrongType)
 	t.Run("check mode on a bare machine", m.checkBare)
-	t.Run("deploy", m.deployTwice)
+	if !t.Run("deploy", m.deployTwice) {
+		return // nothing is there to be tried
+	}
 	t.Run("check mode", m.checkDeployed)
 	t.Run("use", m.use)
 }
@@ -34,7 +37,9 @@ func TestDebian13(t *testing.T) {
 }
 
 func (m *machine) withSystemd(t *testing.T) {
-	t.Run("deploy", m.deployTwice)
+	if !t.Run("deploy", m.deployTwice) {
+		return // nothing is there to be tried
+	}
 	t.Run("use", m.use)
 	t.Run("killed services come back", m.killServices)
 	t.Run("without PostgreSQL", m.withoutPostgreSQL)
@@ -178,6 +183,9 @@ func (m *machine) killServices(t *testing.T) {
 	for name, port := range services {
 		unit := "understudy-" + name
 		pid := m.exec(t, "", "systemctl show -P MainPID "+unit)
+		if n, err := strconv.Atoi(pid); err != nil || n <= 1 {
+			t.Fatalf("main process of %s is %q", unit, pid)
+		}
 		m.exec(t, "", "kill -9 "+pid)
 		wait.Until(t, unit, func() error {
 			now := m.exec(t, "", "systemctl show -P MainPID "+unit)
