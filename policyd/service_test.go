@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -173,32 +172,15 @@ func metricsSay(t *testing.T, c *Config, want string) {
 func TestConnectionsWaitForTheDirectory(t *testing.T) {
 	t.Parallel()
 	c := newConfig(t)
-	directorytest.Save(t, filepath.Join(c.StateDirectory, "saved"), policytest.Change(1, policytest.Example()))
-	saved, err := os.ReadFile(filepath.Join(c.StateDirectory, "saved"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(c.StateDirectory, "directory.json") // is loaded when somebody writes
-	if err := syscall.Mkfifo(file, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	early := make(chan *policytest.Client, 1)
-	go func() {
-		var client *policytest.Client
-		err := wait.For(t.Context(), time.Minute, 10*time.Millisecond, func() (err error) {
-			client, err = policytest.Dial(c.PolicyListen)
-			return err
-		})
-		if err != nil {
-			t.Error(err)
-		}
-		early <- client
-		if err := os.WriteFile(file, saved, 0o600); err != nil {
-			t.Error(err)
-		}
-	}()
+	file := filepath.Join(c.StateDirectory, "directory.json")
+	directorytest.Save(t, file, policytest.Change(1, policytest.Example()))
+	var client *policytest.Client
+	given := directorytest.Slow(t, file, func() (err error) {
+		client, err = policytest.Dial(c.PolicyListen)
+		return err
+	})
 	startService(t, c)
-	client := <-early
+	<-given
 	if client == nil {
 		t.Fatal("nobody could connect while the directory was being loaded")
 	}
