@@ -99,32 +99,37 @@ func (s *Store) KnownMessages(ctx context.Context, ids []uuid.UUID) (map[uuid.UU
 // DropIndex removes the messages of the given segments from the index, and
 // how far they are indexed, so that the indexer builds them anew. It returns
 // how many messages it removed. Indexers wait meanwhile.
-func (s *Store) DropIndex(ctx context.Context, segments []string) (int64, error) {
-	var n int64
-	err := s.tx(ctx, func(tx pgx.Tx) error {
-		// Without the lock an indexer could write rows between the statements
-		// whose checkpoint stays.
-		for _, sql := range []string{`SET LOCAL statement_timeout = 0`, `LOCK TABLE segment IN EXCLUSIVE MODE`} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM message_mailbox x USING message m
-			WHERE m.segment = ANY($1) AND x.received = m.received AND x.id = m.id`, segments); err != nil {
+func (s *Store) DropIndex(ctx context.Context, segments []string) (n int64, err error) {
+	err = s.again(func() error {
+		return s.tx(ctx, func(tx pgx.Tx) (err error) {
+			n, err = dropIndex(ctx, tx, segments)
 			return err
-		}
-		tag, err := tx.Exec(ctx, `DELETE FROM message WHERE segment = ANY($1)`, segments)
-		if err != nil {
-			return err
-		}
-		n = tag.RowsAffected()
-		if _, err = tx.Exec(ctx, `SELECT drop_empty_index_days()`); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `DELETE FROM segment WHERE name = ANY($1)`, segments)
-		return err
+		})
 	})
 	return n, wrap("drop the archive index", err)
+}
+
+func dropIndex(ctx context.Context, tx pgx.Tx, segments []string) (int64, error) {
+	// Without the lock an indexer could write rows between the statements
+	// whose checkpoint stays.
+	for _, sql := range []string{`SET LOCAL statement_timeout = 0`, `LOCK TABLE segment IN EXCLUSIVE MODE`} {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return 0, err
+		}
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM message_mailbox x USING message m
+		WHERE m.segment = ANY($1) AND x.received = m.received AND x.id = m.id`, segments); err != nil {
+		return 0, err
+	}
+	tag, err := tx.Exec(ctx, `DELETE FROM message WHERE segment = ANY($1)`, segments)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := tx.Exec(ctx, `SELECT drop_empty_index_days()`); err != nil {
+		return 0, err
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM segment WHERE name = ANY($1)`, segments)
+	return tag.RowsAffected(), err
 }
 
 // ForgetCheckpoints lets the indexer read the given segments again, from

@@ -115,7 +115,8 @@ func (c *DomainChange) SetDetection(failures, storm, probeInterval, recoverAfter
 // AcceptedSince counts for how many mailboxes of these domains mail was taken
 // from elsewhere since a moment, as far as the index knows.
 func (s *Store) AcceptedSince(ctx context.Context, domains []string, since time.Time) (n int, err error) {
-	err = s.Pool.QueryRow(ctx, `SELECT count(*) FROM message_mailbox x JOIN message m ON m.received = x.received AND m.id = x.id
+	// In the order in which drop_empty_index_days locks: else each could wait for the other.
+	err = s.Pool.QueryRow(ctx, `SELECT count(*) FROM message m JOIN message_mailbox x ON x.received = m.received AND x.id = m.id
 		WHERE x.domain = ANY($1) AND x.received >= $2 AND m.direction <> 'outbound'`, domains, since).Scan(&n)
 	return n, wrap("count accepted messages", err)
 }

@@ -184,3 +184,35 @@ func TestSearchAfterDeadlock(t *testing.T) {
 		t.Errorf("%d found, %v", r.n, r.err)
 	}
 }
+
+// TestDroppingAfterDeadlock: a DropIndex that PostgreSQL ends because it and
+// another wait for each other begins again.
+func TestDroppingAfterDeadlock(t *testing.T) {
+	t.Parallel()
+	s, search := threeDays(t)
+	type result struct {
+		n   int64
+		err error
+	}
+	done := make(chan result, 1)
+	err := as(t, "postgres", s).tx(t.Context(), func(tx pgx.Tx) error {
+		for _, sql := range []string{`SET LOCAL deadlock_timeout = '10min'`, `LOCK TABLE message_mailbox IN ACCESS SHARE MODE`} {
+			if _, err := tx.Exec(t.Context(), sql); err != nil {
+				return err
+			}
+		}
+		go func() { n, err := s.DropIndex(t.Context(), []string{"s1"}); done <- result{n, err} }()
+		waitForLock(t, s, 1)
+		_, err := tx.Exec(t.Context(), `LOCK TABLE message IN ACCESS SHARE MODE`) // until the dropping is ended
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := <-done; r.err != nil || r.n != 3 {
+		t.Errorf("%d dropped, %v", r.n, r.err)
+	}
+	if n, err := search(); err != nil || n != 0 {
+		t.Errorf("%d found, %v", n, err)
+	}
+}
