@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"understudy/internal/archive"
 	"understudy/internal/store"
@@ -153,7 +154,7 @@ func (im *importer) openWriter(dir string) (*archive.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return archive.OpenWriter(dir, archive.Options{Recipients: recipients})
+	return archive.OpenWriter(dir, archive.Options{Recipients: recipients, Compress: rate.Inf})
 }
 
 func (im *importer) failed(name string, err error) {

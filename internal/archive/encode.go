@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"filippo.io/age"
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -20,10 +21,13 @@ const (
 	// that the parts of a large message are compressed at once on all cores.
 	frameSize = 256 << 10
 
-	// compressAhead is how many bytes may wait for a core, about a tenth of a
-	// second's work. What comes then is kept as it is: mail waits for the disk,
-	// not for being made smaller.
-	compressAhead = 16 << 20
+	// compressRate is how many bytes of mail are compressed in a second, unless
+	// Options say otherwise, and compressBurst how many at once; a larger message
+	// counts as that much. What comes faster is kept as it is: how much disk an
+	// archive takes is decided by the mail of all its days, how long a client waits
+	// by the busiest second.
+	compressRate  = 8 << 20 // 700 GB a day, a fiftieth of a core
+	compressBurst = 8 << 20
 
 	payloadMemory = 32 << 20 // of all payloads that wait, in bytes
 	payloadShare  = 16 << 20 // of one; the rest of it waits in a file
@@ -35,8 +39,8 @@ type compressor struct {
 	cores  chan struct{} // who put something in may use a core
 	zstd   *zstd.Encoder
 	memory *semaphore.Weighted
-	work   atomic.Int64 // bytes that are, or wait to be, compressed
-	frames sync.Pool    // of *frame
+	rate   *rate.Limiter // of bytes to compress
+	frames sync.Pool     // of *frame
 
 	recipients []age.Recipient // of every record; none: it is not encrypted
 }
@@ -48,14 +52,14 @@ type frame struct {
 	packed []byte
 }
 
-func newCompressor(cores int, recipients ...age.Recipient) (*compressor, error) {
+func newCompressor(cores int, limit rate.Limit, recipients ...age.Recipient) (*compressor, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(cores), zstd.WithWindowSize(frameSize),
 		zstd.WithEncoderLevel(zstd.SpeedFastest), // mail gains 1 % from more, at 2 to 4 times the work
 		zstd.WithAllLitEntropyCompression(true))  // base64 has no repetitions, yet a quarter is air
 	if err != nil {
 		return nil, fmt.Errorf("new compressor: %w", err)
 	}
-	return &compressor{cores: make(chan struct{}, cores), zstd: enc, memory: semaphore.NewWeighted(payloadMemory),
+	return &compressor{cores: make(chan struct{}, cores), zstd: enc, memory: semaphore.NewWeighted(payloadMemory), rate: rate.NewLimiter(limit, compressBurst),
 		frames: sync.Pool{New: func() any { return new(frame) }}, recipients: recipients}, nil
 }
 
@@ -74,21 +78,19 @@ func (c *compressor) encode(ctx context.Context, e *Envelope, message *Spool, di
 	if plain > maxRecord {
 		return nil, header{}, fmt.Errorf("record of %d bytes: %w", plain, ErrTooLarge)
 	}
-	busy := c.work.Add(plain)-plain > compressAhead
-	defer c.work.Add(-plain)
 	p, err := c.begin(ctx, plain, dir)
 	if err != nil {
-		return nil, header{}, fmt.Errorf("wait for a compressor: %w", context.Cause(ctx))
+		return nil, header{}, fmt.Errorf("wait for memory: %w", context.Cause(ctx))
 	}
-	defer func() { <-c.cores }()
 	in := io.MultiReader(bytes.NewReader(head), message.reader(), bytes.NewReader(zeros[:padding]))
 	switch {
 	case len(c.recipients) > 0:
-		err = encrypt(p, c.recipients, func(w io.Writer) error { return c.compress(w, in, plain) })
-	case busy:
-		err = c.store(p, in, plain)
+		err = encrypt(p, c.recipients, func(w io.Writer) error { return c.compress(ctx, w, in, plain) })
+	case c.rate.AllowN(time.Now(), int(min(plain, compressBurst))):
+		err = c.compress(ctx, p, in, plain)
 	default:
-		err = c.compress(p, in, plain)
+		p.stored = true
+		err = c.store(p, in, plain)
 	}
 	h := header{payload: p.size, plain: plain, crc: p.crc, id: e.ID, encrypted: len(c.recipients) > 0}
 	h.payload += h.wrapped()
@@ -102,23 +104,23 @@ func (c *compressor) encode(ctx context.Context, e *Envelope, message *Spool, di
 	return p, h, nil
 }
 
-// begin waits for memory and for a core.
+// begin waits for memory.
 func (c *compressor) begin(ctx context.Context, plain int64, dir string) (*payload, error) {
 	share := min(plain+2*chunkSize, payloadShare)
 	if err := c.memory.Acquire(ctx, share); err != nil {
 		return nil, err
 	}
-	select {
-	case c.cores <- struct{}{}:
-		return &payload{allowed: share, dir: dir, close: func() { c.memory.Release(share) }}, nil
-	case <-ctx.Done():
-		c.memory.Release(share)
-		return nil, ctx.Err()
-	}
+	return &payload{allowed: share, dir: dir, close: func() { c.memory.Release(share) }}, nil
 }
 
-// compress writes n bytes of in as frames.
-func (c *compressor) compress(to io.Writer, in io.Reader, n int64) error {
+// compress writes n bytes of in as frames, when there is a core for it.
+func (c *compressor) compress(ctx context.Context, to io.Writer, in io.Reader, n int64) error {
+	select {
+	case c.cores <- struct{}{}:
+		defer func() { <-c.cores }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a compressor: %w", context.Cause(ctx))
+	}
 	for n > 0 {
 		wave, err := c.wave(in, n)
 		for _, f := range wave {
@@ -141,7 +143,7 @@ func (c *compressor) wave(in io.Reader, n int64) (frames []*frame, err error) {
 	var wg sync.WaitGroup
 	defer func() {
 		wg.Wait()
-		for range len(frames) - 1 { // the first one's core is encode's
+		for range len(frames) - 1 { // the first one's core is compress's
 			<-c.cores
 		}
 	}()

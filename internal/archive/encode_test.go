@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // TestEncode: compressed or kept as it is, in memory or partly in a file, a
@@ -28,12 +30,12 @@ func TestEncode(t *testing.T) {
 }
 
 func checkEncode(t *testing.T, body []byte, busy bool) {
-	c, err := newCompressor(2)
+	c, err := newCompressor(2, compressRate)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if busy {
-		c.work.Add(compressAhead + 1)
+		c.rate.SetBurst(0)
 	}
 	e := testEnvelope(1)
 	p, h, err := c.encode(t.Context(), e, spoolOf(t, body), t.TempDir())
@@ -86,7 +88,8 @@ func bytesOf(t *testing.T, p *payload) []byte {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	out := gather{file: f, parts: append([][]byte{}, p.memory...)}
+	out := newGather(f, 0)
+	out.parts = append(out.parts, p.memory...)
 	if p.rest != nil {
 		err = out.copy(p.rest.reader(), p.rest.Size())
 	} else {
@@ -100,4 +103,32 @@ func bytesOf(t *testing.T, p *payload) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// TestCompressRate: what comes faster than it may be compressed is kept as it
+// came, and is counted.
+func TestCompressRate(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	dir := t.TempDir()
+	w := openTest(t, dir, Options{Compress: 1, Metrics: reg}) // a byte a second
+	body := bytes.Repeat([]byte("The quick brown fox jumps over the lazy dog.\r\n"), compressBurst*2/5/46)
+	for i := range 3 {
+		ref := appendTest(t, w, testEnvelope(i), body)
+		if kept, want := ref.Length > int64(len(body)), (i+1)*len(body) > compressBurst; kept != want {
+			t.Errorf("message %d has %d bytes in the segment", i, ref.Length)
+		}
+	}
+	if got := testutil.ToFloat64(w.metrics.stored); got != 1 {
+		t.Errorf("%v are counted", got)
+	}
+	got, damaged := readAll(t, dir)
+	if len(got) != 3 || damaged != 0 {
+		t.Fatalf("%d records, %d bytes damaged", len(got), damaged)
+	}
+	for _, g := range got {
+		if g.Body != string(body) {
+			t.Errorf("message %s changed", g.Envelope.ID)
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 )
 
 // testKeys are the identities of testdata/identity.txt, which is no secret.
@@ -204,7 +205,7 @@ func TestUnpackScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := newCompressor(1, testRecipient(t))
+	c, err := newCompressor(1, rate.Inf, testRecipient(t))
 	if err != nil {
 		t.Fatal(err)
 	}

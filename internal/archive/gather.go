@@ -7,24 +7,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gatherParts is what one system call takes (IOV_MAX of limits.h).
-const gatherParts = 1024
+const (
+	// gatherParts is what one system call takes (IOV_MAX of limits.h).
+	gatherParts = 1024
+
+	// gatherBytes is after how many bytes the disk is told to begin, so that it
+	// works while the rest is being copied and not only when all is there.
+	gatherBytes = 1 << 20
+)
 
 // gather writes parts to a file one behind the other, without putting them
 // together first.
 type gather struct {
 	file   *os.File
 	offset int64
+	begun  int64 // up to where the disk was told to begin
 	parts  [][]byte
+}
+
+func newGather(f *os.File, offset int64) *gather {
+	return &gather{file: f, offset: offset, begun: offset}
 }
 
 // flush writes the parts.
 func (v *gather) flush() error {
-	parts := v.parts
-	for len(parts) > 0 {
+	for parts := v.parts; len(parts) > 0; {
+		now, bytes := 0, 0
+		for now < min(len(parts), gatherParts) && bytes < gatherBytes {
+			bytes += len(parts[now])
+			now++
+		}
 		var n int
 		err := retryEINTR(func() (err error) {
-			n, err = unix.Pwritev(int(v.file.Fd()), parts[:min(len(parts), gatherParts)], v.offset)
+			n, err = unix.Pwritev(int(v.file.Fd()), parts[:now], v.offset)
 			return err
 		})
 		if err != nil {
@@ -33,7 +48,11 @@ func (v *gather) flush() error {
 		if n == 0 {
 			return io.ErrShortWrite
 		}
-		v.offset += int64(n)
+		if v.offset += int64(n); v.offset-v.begun >= gatherBytes {
+			// Only a hint: whether it was written is what fdatasync tells.
+			unix.SyncFileRange(int(v.file.Fd()), v.begun, v.offset-v.begun, unix.SYNC_FILE_RANGE_WRITE) //nolint:errcheck // see above
+			v.begun = v.offset
+		}
 		for n > 0 && n >= len(parts[0]) {
 			n -= len(parts[0])
 			parts = parts[1:]

@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	appendSeconds, syncSeconds, batch prometheus.Histogram
-	records, rawBytes, bytes          prometheus.Counter
+	records, rawBytes, bytes, stored  prometheus.Counter
 	sealed, recovered, sealErrors     prometheus.Counter
 	open                              prometheus.Gauge
 	errors                            *prometheus.CounterVec
@@ -25,6 +25,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		records:       counter("records_total", "Messages appended."),
 		rawBytes:      counter("message_bytes_total", "Bytes of the messages appended, before compression."),
 		bytes:         counter("segment_bytes_total", "Bytes appended to segments."),
+		stored:        counter("uncompressed_messages_total", "Messages kept as they came, because they came faster than mail is compressed."),
 		sealed:        counter("segments_sealed_total", "Segments sealed by their writer."),
 		recovered:     counter("segments_recovered_total", "Segments of a dead writer that were sealed."),
 		sealErrors:    counter("seal_errors_total", "Segments that could not be sealed or recovered at once."),
@@ -33,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Appends that did not succeed, by kind."}, []string{"kind"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.appendSeconds, m.syncSeconds, m.batch, m.records, m.rawBytes, m.bytes,
+		reg.MustRegister(m.appendSeconds, m.syncSeconds, m.batch, m.records, m.rawBytes, m.bytes, m.stored,
 			m.sealed, m.recovered, m.sealErrors, m.open, m.errors)
 	}
 	return m

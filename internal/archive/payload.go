@@ -14,6 +14,7 @@ var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 type payload struct {
 	size   int64
 	crc    uint32
+	stored bool // it is not compressed
 	memory [][]byte
 	rest   *Spool // nil while all is in memory
 

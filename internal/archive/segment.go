@@ -80,7 +80,7 @@ func (s *segment) publish() error {
 // is durable yet.
 func (s *segment) write(batch []*pending) error {
 	offset := s.committed
-	out := gather{file: s.file, offset: offset}
+	out := newGather(s.file, offset)
 	for _, p := range batch {
 		p.header.nonce = s.nonce
 		p.ref = Ref{Segment: s.name, Offset: offset, Length: headerSize + p.header.payload}

@@ -11,6 +11,7 @@ import (
 	"filippo.io/age"
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/time/rate"
 )
 
 // encryptedRecords are one for testdata/identity.txt, what is between, and one
@@ -22,7 +23,7 @@ func encryptedRecords(t *testing.T, n nonce, between []byte) (out []byte) {
 		t.Fatal(err)
 	}
 	for i, to := range []age.Recipient{testRecipient(t), other.Recipient()} {
-		c, err := newCompressor(1, to)
+		c, err := newCompressor(1, rate.Inf, to)
 		if err != nil {
 			t.Fatal(err)
 		}

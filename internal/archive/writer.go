@@ -14,6 +14,7 @@ import (
 
 	"filippo.io/age"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -30,6 +31,7 @@ type Options struct {
 	MaxAge      time.Duration   // a segment older than this is sealed; default 10 min
 	SpoolDir    string          // for temporary files; default os.TempDir()
 	Compressors int             // messages compressed at once; default GOMAXPROCS
+	Compress    rate.Limit      // bytes of mail compressed in a second, what comes faster is kept as it is; default 8 MiB. Encrypted mail is always compressed
 	Recipients  []age.Recipient // who can read what is written, with their identity; none: it is not encrypted
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer // may be nil
@@ -80,7 +82,7 @@ func OpenWriter(dir string, opts Options) (*Writer, error) {
 		removeSpools(opts.SpoolDir)
 	}
 	setDefaults(&opts)
-	c, err := newCompressor(opts.Compressors, opts.Recipients...)
+	c, err := newCompressor(opts.Compressors, opts.Compress, opts.Recipients...)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +117,9 @@ func setDefaults(o *Options) {
 	if o.Compressors <= 0 {
 		o.Compressors = runtime.GOMAXPROCS(0)
 	}
+	if o.Compress <= 0 {
+		o.Compress = compressRate
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -147,6 +152,9 @@ func (w *Writer) append(ctx context.Context, e *Envelope, message *Spool) (Ref, 
 	payload, h, err := w.compressor.encode(ctx, e, message, w.opts.SpoolDir)
 	if err != nil {
 		return Ref{}, err
+	}
+	if payload.stored {
+		w.metrics.stored.Inc()
 	}
 	p := &pending{header: h, payload: payload, result: make(chan error, 1)}
 	select {

@@ -10,6 +10,10 @@
 // and with the bytes of the messages as they came. Ratios are medians over the
 // pairs: a disk or a machine that changes its speed changes both halves.
 //
+// A run is long enough that it is mostly mail that comes faster than the
+// archive compresses (archive.Options): small, and with one writer larger mail
+// is compressed in part.
+//
 // Where the archive takes all cores ("cores used" is near their number) the
 // ratio says what compressing, framing and waking cost there, not the disk.
 package main
@@ -42,7 +46,7 @@ func main() {
 	asJSON := flag.Bool("json", false, "print the figures as JSON, one a line")
 	dir := flag.String("dir", os.TempDir(), "directory on the `disk` to measure (not a tmpfs)")
 	pairs := flag.Int("pairs", 5, "pairs of runs for each case")
-	length := flag.Duration("time", 700*time.Millisecond, "length of one run of the archive")
+	length := flag.Duration("time", 1500*time.Millisecond, "length of one run of the archive")
 	largest := flag.Int("largest", 5_000_000, "leave out messages of more `bytes`")
 	flag.Parse()
 	if flag.NArg() > 0 || *pairs < 1 || *length <= 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 
 	"understudy/internal/archive"
 )
@@ -20,9 +21,10 @@ type Stored struct {
 }
 
 // Archive appends the messages that next returns, until it returns nil, to
-// the archive in dir, several at once, and seals it.
+// the archive in dir, several at once, and seals it. All of it is compressed, as
+// it is of mail that comes in its time.
 func Archive(ctx context.Context, dir string, next func() []byte) (Stored, error) {
-	w, err := archive.OpenWriter(dir, archive.Options{})
+	w, err := archive.OpenWriter(dir, archive.Options{Compress: rate.Inf})
 	if err != nil {
 		return Stored{}, err
 	}
