@@ -70,12 +70,19 @@ func runOf(s string, ascii bool) int {
 // difference: no ASCII letter joins anything but the accents that go.
 func foldRun(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r >= 0x300 && r <= 0x36F { // combining diacritical marks; other scripts keep theirs
+		if r >= 0x300 && r <= 0x36F || isUnseen(r) { // combining diacritical marks; other scripts keep theirs
 			return -1
 		}
 		return unicode.ToLower(r)
 	}, norm.NFKD.String(s))
 	return norm.NFC.String(letters.Replace(s))
+}
+
+// isUnseen reports whether r stands within words without being seen: where a
+// word may be hyphenated, where a line must not end, that letters join, and
+// whether the sign before it is a picture.
+func isUnseen(r rune) bool {
+	return r == 0xAD || r == 0x200D || r == 0x2060 || r == 0xFEFF || r >= 0xFE00 && r <= 0xFE0F
 }
 
 // letters are those that Unicode does not take apart, and the sigma that ends a
@@ -149,12 +156,16 @@ var asciiWord = func() (table [256]bool) {
 	return table
 }()
 
-// inWord is asciiWord of other characters.
-func inWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) }
+// inWord is asciiWord of other characters. Marks are of the letter before, but
+// for those that draw a key or a circle around it.
+func inWord(r rune) bool {
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) && !unicode.Is(unicode.Me, r)
+}
 
-// unspaced reports whether r is of a script written without spaces.
+// unspaced reports whether r is of a script written without spaces, or the mark
+// of long vowels, which is of two of them.
 func unspaced(r rune) bool {
-	return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
+	return r == 'ー' || unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
 }
 
 // Addresses yields the e-mail addresses in folded text such as a From field:
