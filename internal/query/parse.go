@@ -2,6 +2,7 @@ package query
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -22,7 +23,7 @@ func Parse(text string) (*Query, error) {
 	if p.at < len(p.text) { // only a parenthesis stops or
 		return nil, fail(p.at, `no "(" belongs to this ")"; in quotes it is searched as text`)
 	}
-	if blank := strings.TrimLeft(text, " \t\n\v\f\r"); root == nil && blank != "" {
+	if blank := strings.TrimLeftFunc(text, unicode.IsSpace); root == nil && blank != "" {
 		return nil, fail(len(text)-len(blank), "there is no letter or digit to search for here")
 	}
 	return &Query{Root: root}, nil
@@ -51,17 +52,24 @@ type parser struct {
 }
 
 func (p *parser) space() {
-	for p.at < len(p.text) && isSpace(p.text[p.at]) {
-		p.at++
+	for n := space(p.text[p.at:]); n > 0; n = space(p.text[p.at:]) {
+		p.at += n
 	}
 }
 
-func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+// space is how many bytes the blank at the begin of s has, 0 if there is none.
+// Copied text has no-break spaces, and Japanese is typed with wide ones.
+func space(s string) int {
+	if r, n := utf8.DecodeRuneInString(s); unicode.IsSpace(r) {
+		return n
+	}
+	return 0
+}
 
 // keyword eats an upper-case word that stands alone.
 func (p *parser) keyword(word string) bool {
 	rest := p.text[p.at:]
-	if !strings.HasPrefix(rest, word) || len(rest) > len(word) && !isSpace(rest[len(word)]) && rest[len(word)] != '(' && rest[len(word)] != ')' {
+	if !strings.HasPrefix(rest, word) || len(rest) > len(word) && space(rest[len(word):]) == 0 && rest[len(word)] != '(' && rest[len(word)] != ')' {
 		return false
 	}
 	p.at += len(word)
@@ -127,7 +135,7 @@ func (p *parser) and(depth int) (Node, error) {
 
 func (p *parser) signed(depth int) (Node, error) {
 	negated := false
-	if c := p.text[p.at]; c == '-' && p.at+1 < len(p.text) && !isSpace(p.text[p.at+1]) {
+	if c := p.text[p.at]; c == '-' && p.at+1 < len(p.text) && space(p.text[p.at+1:]) == 0 {
 		negated = true
 		p.at++
 	}
@@ -196,7 +204,7 @@ func (p *parser) value() (value, error) {
 				p.at++
 			}
 			return v, nil
-		case !v.quoted && (isSpace(c) || c == '(' || c == ')' || c == '"'):
+		case !v.quoted && (space(p.text[p.at:]) > 0 || c == '(' || c == ')' || c == '"'):
 			v.text = b.String()
 			return v, nil
 		}
