@@ -35,7 +35,7 @@ func newParser(charset string) *enmime.Parser {
 // US-ASCII is stated.
 func mediaTypes(charset string) enmime.CustomParseMediaType {
 	return func(text string) (kind string, params map[string]string, invalid []string, err error) {
-		kind, params, invalid, err = mediatype.ParseWithOptions(text, mediatype.ParseOptions{StripMediaTypeInvalidCharacters: true})
+		kind, params, invalid, err = mediatype.ParseWithOptions(namesUTF8(text), mediatype.ParseOptions{StripMediaTypeInvalidCharacters: true})
 		if stated := params["charset"]; params != nil && (stated == "" || strings.EqualFold(stated, "us-ascii")) {
 			delete(params, "charset")
 			if charset != "" {
