@@ -14,6 +14,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jhillyerd/enmime/v2"
 )
@@ -146,23 +147,42 @@ func (c *collector) part(p *enmime.Part, depth int) error {
 	return errors.Join(errs...)
 }
 
-// content takes the text of a part; of alternatives the plain one.
+// content takes the text of a part; of a page that stands beside the same as
+// text nothing.
 func (c *collector) content(p *enmime.Part, kind string) {
 	c.foreign = c.foreign || c.parser == plain && isForeign(p)
-	if kind != "text/html" {
+	if kind != "text/html" || c.text.Len() >= maxText {
 		c.add(p.Content)
 		return
 	}
+	var page bytes.Buffer
+	htmlText(&page, []byte(toUTF8(p.Content, "")))
 	if p.Parent != nil && strings.EqualFold(p.Parent.ContentType, "multipart/alternative") {
 		for x := p.Parent.FirstChild; x != nil; x = x.NextSibling {
-			if strings.EqualFold(x.ContentType, "text/plain") && len(bytes.TrimSpace(x.Content)) > 0 {
+			if strings.EqualFold(x.ContentType, "text/plain") && holdsWords(x.Content, page.Bytes()) {
 				return
 			}
 		}
 	}
-	htmlText(&c.text, []byte(toUTF8(p.Content, "")))
-	c.text.WriteByte('\n')
+	c.add(page.Bytes())
 }
+
+// holdsWords tells whether a text has every word of a page. Many say no more
+// than that the page should be looked at.
+func holdsWords(text, page []byte) bool {
+	known := map[string]bool{}
+	for w := range bytes.FieldsFuncSeq(bytes.ToLower(cut(text, maxText)), noWord) {
+		known[string(w)] = true
+	}
+	for w := range bytes.FieldsFuncSeq(bytes.ToLower(page), noWord) {
+		if !known[string(w)] {
+			return false
+		}
+	}
+	return true
+}
+
+func noWord(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
 
 func (c *collector) add(text []byte) {
 	if room := maxText - c.text.Len(); room > 0 {
