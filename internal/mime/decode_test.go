@@ -77,6 +77,7 @@ func TestDecodeText(t *testing.T) {
 		{"base64", "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\naGVsbG8gd29ybGQ=", []string{"hello world"}, "", nil},
 		{"attachment", fmt.Sprintf(multipart, "Content-Type: text/plain\r\n\r\nsee file", "JVBERi0="), []string{"see file"}, "JVBER", []string{"relatório.pdf"}},
 		{"html", "Content-Type: text/html; charset=utf-8\r\n\r\n<html><style>no</style><script>no</script><p>One<b>Two</b></p><td>3</td><td>4 &eacute;", []string{"OneTwo", "3", "4 é"}, "no", nil},
+		{"html within words", "Content-Type: text/html\r\n\r\n<p>in<ins>ser</ins>ted of<o:p>fi</o:p>ce<dd>5", []string{"inserted office 5"}, "", nil},
 		{"alternatives", "Content-Type: multipart/alternative; boundary=X\r\n\r\n--X\r\nContent-Type: text/plain\r\n\r\nOne two, three.\r\n--X\r\nContent-Type: text/html\r\n\r\n<p>one <b>Two</b>\r\n--X--\r\n", []string{"One two, three"}, "one", nil},
 		{"alternative that says more", "Content-Type: multipart/alternative; boundary=X\r\n\r\n--X\r\nContent-Type: text/plain\r\n\r\nsee the page\r\n--X\r\nContent-Type: text/html\r\n\r\n<p>see fancy\r\n--X--\r\n", []string{"see the page", "see fancy"}, "", nil},
 		{"empty alternative", "Content-Type: multipart/alternative; boundary=X\r\n\r\n--X\r\nContent-Type: text/plain\r\n\r\n \r\n--X\r\nContent-Type: text/html\r\n\r\n<p>fancy\r\n--X--\r\n", []string{"fancy"}, "", nil},

@@ -8,10 +8,16 @@ import (
 	"golang.org/x/net/html/atom"
 )
 
-// inline elements do not end a word.
-var inline = map[atom.Atom]bool{atom.A: true, atom.Abbr: true, atom.B: true, atom.Bdi: true, atom.Big: true, atom.Code: true, atom.Em: true,
-	atom.Font: true, atom.I: true, atom.Mark: true, atom.S: true, atom.Small: true, atom.Span: true, atom.Strong: true, atom.Sub: true,
-	atom.Sup: true, atom.Tt: true, atom.U: true, atom.Wbr: true}
+// inline elements do not end a word. What has a colon in its name is such, too:
+// Word writes <o:p> and others.
+var inline = map[atom.Atom]bool{atom.A: true, atom.Abbr: true, atom.B: true, atom.Bdi: true, atom.Bdo: true, atom.Big: true, atom.Cite: true, atom.Code: true,
+	atom.Del: true, atom.Dfn: true, atom.Em: true, atom.Font: true, atom.I: true, atom.Ins: true, atom.Kbd: true, atom.Mark: true, atom.Nobr: true, atom.Q: true,
+	atom.S: true, atom.Samp: true, atom.Small: true, atom.Span: true, atom.Strike: true, atom.Strong: true, atom.Sub: true, atom.Sup: true, atom.Tt: true,
+	atom.U: true, atom.Var: true, atom.Wbr: true}
+
+func isInline(name []byte, tag atom.Atom) bool {
+	return inline[tag] || tag == 0 && bytes.IndexByte(name, ':') > 0
+}
 
 // htmlText writes the words of an HTML page to out. It only tokenizes: its
 // time is linear and its memory small, whatever the page.
@@ -36,7 +42,7 @@ func htmlText(out *bytes.Buffer, page []byte) {
 			if tag == atom.Script || tag == atom.Style {
 				skip = tag
 			}
-			if !inline[tag] {
+			if !isInline(name, tag) {
 				out.WriteByte(' ')
 			}
 		case html.EndTagToken:
@@ -45,7 +51,7 @@ func htmlText(out *bytes.Buffer, page []byte) {
 			if tag == skip {
 				skip = 0
 			}
-			if !inline[tag] {
+			if !isInline(name, tag) {
 				out.WriteByte(' ')
 			}
 		}
