@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -23,6 +25,7 @@ type archivePage struct {
 	page
 	Query string
 	Where string // a wrong query, and below it a mark at the place
+	Wrong string // what is wrong there
 	List  []store.MessageRow
 	First string // path of the first page; "" on it
 	Next  string // path of the next page; "" on the last
@@ -55,7 +58,7 @@ func (s *Site) archive(w http.ResponseWriter, r *http.Request, u *user) error {
 	f := store.MessageFilter{Access: u.access(), Limit: archiveLines}
 	var wrong *query.Error
 	if err := f.Ask(v.Query); errors.As(err, &wrong) {
-		v.Where = wrong.Caret(v.Query)
+		v.Where, v.Wrong = strings.TrimSuffix(wrong.Caret(v.Query), " "+wrong.Text), wrong.Text
 		return render(w, r, http.StatusUnprocessableEntity, archiveView(v))
 	} else if err != nil {
 		return err
@@ -82,8 +85,11 @@ func composed(form url.Values) string {
 	var terms []string
 	for _, name := range []string{"from", "to", "subject", "filename", "mailbox"} {
 		if text := strings.TrimSpace(form.Get(name)); text != "" {
-			if strings.ContainsAny(text, " \t\"()\\") || strings.HasPrefix(text, "-") {
-				text = query.Quote(text)
+			if strings.ContainsAny(text, `"()\`) || strings.ContainsFunc(text, unicode.IsSpace) || strings.HasPrefix(text, "-") {
+				begin, prefix := strings.CutSuffix(text, "*")
+				if text = query.Quote(begin); prefix {
+					text += "*"
+				}
 			}
 			terms = append(terms, name+":"+text)
 		}
@@ -97,6 +103,11 @@ func composed(form url.Values) string {
 		terms = append(terms, "has:attachment")
 	}
 	if text := strings.TrimSpace(form.Get("words")); text != "" {
+		if q, err := query.Parse(text); err == nil && len(terms) > 0 {
+			if _, either := q.Root.(query.Or); either { // it binds less than what stands beside it
+				text = "(" + text + ")"
+			}
+		}
 		terms = append(terms, text)
 	}
 	return strings.Join(terms, " ")
@@ -141,17 +152,10 @@ func messagePath(m *store.MessageRow) string { return "/archive/" + m.ID.String(
 
 // correspondent is the other side of a message.
 func correspondent(m *store.MessageRow) string {
-	text := m.FromHeader
 	if m.Direction == "outbound" {
-		text = m.ToHeader
+		return "to " + cmp.Or(m.ToHeader, m.CcHeader, "undisclosed recipients")
 	}
-	if text == "" {
-		text = m.Sender
-	}
-	if m.Direction == "outbound" {
-		return "to " + text
-	}
-	return text
+	return cmp.Or(m.FromHeader, m.Sender)
 }
 
 func subjectOf(subject string) string {

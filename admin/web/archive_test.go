@@ -77,7 +77,9 @@ func TestArchiveSearch(t *testing.T) {
 	for n := range 60 {
 		mails = append(mails, mail{Sender: "dora@internet.test", Mailboxes: []string{anaMail}, Body: simple(fmt.Sprintf("Report %d", n), "All is well.")})
 	}
-	s.archived(t, append(mails, mail{Sender: "x@internet.test", Mailboxes: []string{brunoMail}, Body: simple("Only for Bruno", "secret <b>plan</b>")})...)
+	mails = append(mails, mail{Sender: "x@internet.test", Mailboxes: []string{brunoMail}, Body: simple("Only for Bruno", "secret <b>plan</b>")},
+		mail{Sender: brunoMail, Direction: archive.Outbound, Recipients: []string{"x@internet.test"}, Mailboxes: []string{brunoMail}, Body: "From: bruno@example.test\r\nSubject: To some\r\n\r\n."})
+	s.archived(t, mails...)
 	v := s.as(t, anaMail)
 	_, body := v.get("/archive")
 	has(t, body, "Report 59", "Report 10", "Dora &lt;dora@internet.test&gt;", `data-testid="next"`)
@@ -97,14 +99,18 @@ func TestArchiveSearch(t *testing.T) {
 	if status != 422 {
 		t.Errorf("a wrong query: %d", status)
 	}
-	has(t, body, "This search cannot be understood", "^ ", "report size:big\n")
+	has(t, body, "This search cannot be understood", "report size:big\n            ^</pre>", "size: wants")
+	_, body = v.get("/archive?form=yes&from=dora&words=one+OR+two")
+	has(t, body, `value="from:dora (one OR two)"`)
+	_, body = v.get("/archive?form=yes&subject=monthly+rep*&words=one")
+	has(t, body, `value="subject:&#34;monthly rep&#34;* one"`)
 	_, body = v.get("/archive?form=yes&from=dora&subject=report+7&words=well&attachment=&after=2020-01-01")
 	has(t, body, `value="from:dora subject:&#34;report 7&#34; after:2020-01-01 well"`, "Report 7<")
 	if status, _ := v.get("/archive?page=nonsense"); status != 404 {
 		t.Errorf("a wrong cursor: %d", status)
 	}
 	_, body = s.as(t, "op").get("/archive?q=mailbox:" + brunoMail)
-	has(t, body, "Only for Bruno", `name="mailbox"`)
+	has(t, body, "Only for Bruno", `name="mailbox"`, "to undisclosed recipients")
 	_, body = s.as(t, "other").get("/archive")
 	has(t, body, "Nothing is archived yet")
 }
