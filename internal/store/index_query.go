@@ -32,11 +32,12 @@ type plan struct {
 	args []any
 }
 
-func newPlan(f *MessageFilter, now time.Time) *plan {
+// newPlan plans the search of a filter, whose query is root.
+func newPlan(f *MessageFilter, root query.Node, now time.Time) *plan {
 	p := &plan{access: f.Access, now: now, after: f.After, before: f.Before,
 		words: map[string]bool{}, prefixes: map[string]bool{}, fields: map[int16]bool{}}
 	var all query.And
-	for _, n := range flatten(f.root()) {
+	for _, n := range flatten(root) {
 		if t, ok := n.(query.Time); ok {
 			p.bound(t)
 			continue

@@ -175,7 +175,7 @@ func (a *arguments) add(v any) string {
 // stands for has it, and it has not expired for that mailbox. suffix is that
 // of the day's tables.
 func (v *seen) visible(c *arguments, suffix string) (columns, where string) {
-	recipients, client, user := "m.recipients", "m.client", "m.sasl_user"
+	recipients, client, user, direction, route := "m.recipients", "m.client", "m.sasl_user", "m.direction", "m.route"
 	box := "EXISTS (SELECT FROM message_mailbox" + suffix + " x WHERE x.received = m.received AND x.id = m.id"
 	a := v.access
 	now, sure := c.add(v.now), c.add(v.sure)
@@ -190,11 +190,14 @@ func (v *seen) visible(c *arguments, suffix string) (columns, where string) {
 		recipients = `ARRAY(SELECT r FROM unnest(m.recipients) r
 			WHERE lower(split_part(m.sender, '@', -1)) = ANY(` + d + `) OR lower(split_part(r, '@', -1)) = ANY(` + d + `))`
 	default: // of the mailbox "" there is nothing
-		where = box + " AND x.mailbox = " + c.add(a.Mailbox) + needed
+		mailbox := c.add(a.Mailbox)
+		where = box + " AND x.mailbox = " + mailbox + needed
 		recipients, client, user = "'{}'::text[]", "''", "''"
+		direction = "CASE WHEN m.direction = 'outbound' AND mailbox_of(m.sender) <> " + mailbox + " THEN 'internal' ELSE m.direction END" // see index_owner.go
+		route = "CASE WHEN mailbox_of(m.sender) <> " + mailbox + " THEN array_remove(m.route, 'internet') ELSE m.route END"
 	}
-	return strings.Join([]string{"m.id, m.received, m.direction, m.sender", recipients + " AS recipients", "m.subject, m.from_header, m.to_header, m.cc_header, m.message_id",
-		"m.size, m.attachments, m.route", client + " AS client", user + " AS sasl_user", "m.queue_id, m.segment, m.seg_offset, m.seg_length"}, ", "), where
+	return strings.Join([]string{"m.id, m.received, " + direction + " AS direction, m.sender", recipients + " AS recipients", "m.subject, m.from_header, m.to_header, m.cc_header, m.message_id",
+		"m.size, m.attachments, " + route + " AS route", client + " AS client", user + " AS sasl_user", "m.queue_id, m.segment, m.seg_offset, m.seg_length"}, ", "), where
 }
 
 // Message returns one message, or ErrNotFound when there is none that the

@@ -114,7 +114,11 @@ func (s *Store) search(ctx context.Context, f MessageFilter, limit int) (out []M
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	p := newPlan(&f, s.now())
+	root, err := s.asked(ctx, &f)
+	if err != nil {
+		return nil, err
+	}
+	p := newPlan(&f, root, s.now())
 	if p.byID, err = s.places(ctx, p.ids); err != nil {
 		return nil, err
 	}
