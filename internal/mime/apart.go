@@ -105,7 +105,7 @@ func (a *apart) words(p, alternative *enmime.Part) {
 func (a *apart) begin(p *enmime.Part) string {
 	kept := cut(p.Content, maxBody)
 	a.Partial = a.Partial || len(kept) < len(p.Content)
-	return toUTF8(kept, "")
+	return toUTF8(kept, hintOf(p))
 }
 
 // add appends text as far as there is room.

@@ -151,12 +151,13 @@ func (c *collector) part(p *enmime.Part, depth int) error {
 // text nothing.
 func (c *collector) content(p *enmime.Part, kind string) {
 	c.foreign = c.foreign || c.parser == plain && isForeign(p)
+	text := []byte(toUTF8(p.Content, hintOf(p)))
 	if kind != "text/html" || c.text.Len() >= maxText {
-		c.add(p.Content)
+		c.add(text)
 		return
 	}
 	var page bytes.Buffer
-	htmlText(&page, []byte(toUTF8(p.Content, "")))
+	htmlText(&page, text)
 	if p.Parent != nil && strings.EqualFold(p.Parent.ContentType, "multipart/alternative") {
 		for x := p.Parent.FirstChild; x != nil; x = x.NextSibling {
 			if strings.EqualFold(x.ContentType, "text/plain") && holdsWords(x.Content, page.Bytes()) {

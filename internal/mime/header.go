@@ -2,6 +2,7 @@ package mime
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"regexp"
 	"strings"
@@ -104,12 +105,29 @@ func decodeField(raw, hint string, limit int) (out string) {
 	if raw == "" {
 		return ""
 	}
-	text := toUTF8(cut([]byte(raw), 4*limit), hint)
+	raw = eightBitWord.ReplaceAllStringFunc(string(cut([]byte(raw), 4*limit)), escapeEightBit)
+	text := toUTF8([]byte(raw), hint)
 	if strings.Contains(text, "=?") {
 		text = decodeWords(text)
 	}
 	text = strings.Join(strings.Fields(strings.Map(printable, text)), " ")
 	return string(cut([]byte(text), limit))
+}
+
+// eightBitWord is an encoded word with letters that should have been encoded.
+var eightBitWord = regexp.MustCompile(`=\?[A-Za-z0-9_*.-]+\?[Qq]\?[^?\r\n]*[^\x00-\x7F?][^?\r\n]*\?=`)
+
+// escapeEightBit encodes them: they are in the charset of the word.
+func escapeEightBit(word string) string {
+	var b strings.Builder
+	for i := range len(word) {
+		if c := word[i]; c >= utf8.RuneSelf {
+			fmt.Fprintf(&b, "=%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // decodeWords has enmime decode a header of one field. A panic leaves the

@@ -1,6 +1,7 @@
 package mime
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +15,9 @@ import (
 )
 
 // Parsers tolerate what mail clients tolerate. The charset that a part states
-// is believed, but for US-ASCII, the default (RFC 2045 section 5.2), which
-// 8-bit text does not keep to. Of text that states none, plain takes the
-// bytes, and guess has a guess, which costs more than all else.
+// is believed, but for US-ASCII, the default (RFC 2045 section 5.2), and the
+// other 7-bit ones when the text is 8-bit. Of text that states none, plain takes
+// the bytes, and guess has a guess, which costs more than all else.
 var (
 	plain = newParser(unstated)
 	guess = newParser("")
@@ -36,7 +37,7 @@ func newParser(charset string) *enmime.Parser {
 func mediaTypes(charset string) enmime.CustomParseMediaType {
 	return func(text string) (kind string, params map[string]string, invalid []string, err error) {
 		kind, params, invalid, err = mediatype.ParseWithOptions(namesUTF8(text), mediatype.ParseOptions{StripMediaTypeInvalidCharacters: true})
-		if stated := params["charset"]; params != nil && (stated == "" || strings.EqualFold(stated, "us-ascii")) {
+		if stated := params["charset"]; params != nil && (stated == "" || strings.EqualFold(stated, "us-ascii") || charset == "" && isSevenBit(stated)) {
 			delete(params, "charset")
 			if charset != "" {
 				params["charset"] = charset
@@ -58,7 +59,22 @@ func kindOf(p *enmime.Part) string {
 
 // isForeign tells whether a text's charset has to be guessed.
 func isForeign(p *enmime.Part) bool {
-	return (p.Charset == unstated || p.Charset == "") && !utf8.Valid(p.Content)
+	return (p.Charset == unstated || p.Charset == "") && !utf8.Valid(p.Content) || isSevenBit(p.Charset) && bytes.ContainsRune(p.Content, utf8.RuneError)
+}
+
+// isSevenBit reports whether a charset has no 8-bit bytes (RFC 1468, RFC 1557):
+// Japanese servers state it of text in others.
+func isSevenBit(charset string) bool {
+	return len(charset) >= 9 && strings.EqualFold(charset[:9], "iso-2022-")
+}
+
+// hintOf is the charset of a part that states none, if its bytes tell; "" if
+// they do not.
+func hintOf(p *enmime.Part) string {
+	if (p.Charset == unstated || p.Charset == "") && bytes.IndexByte(p.Content, escape) >= 0 {
+		return "iso-2022-jp"
+	}
+	return ""
 }
 
 // contain makes a panic of the parser an error.
