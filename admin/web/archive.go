@@ -83,7 +83,7 @@ func (s *Site) archive(w http.ResponseWriter, r *http.Request, u *user) error {
 // composed writes the fields of the form in the query language.
 func composed(form url.Values) string {
 	var terms []string
-	for _, name := range []string{"from", "to", "subject", "filename", "mailbox"} {
+	for _, name := range []string{"from", "to", "subject", "filename", "mailbox", "id"} {
 		if text := strings.TrimSpace(form.Get(name)); text != "" {
 			if strings.ContainsAny(text, `"()\`) || strings.ContainsFunc(text, unicode.IsSpace) || strings.HasPrefix(text, "-") {
 				begin, prefix := strings.CutSuffix(text, "*")
@@ -94,7 +94,7 @@ func composed(form url.Values) string {
 			terms = append(terms, name+":"+text)
 		}
 	}
-	for _, name := range []string{"after", "before", "direction"} {
+	for _, name := range []string{"after", "before", "direction", "route", "larger"} {
 		if text := strings.TrimSpace(form.Get(name)); text != "" {
 			terms = append(terms, name+":"+text)
 		}
@@ -156,6 +156,19 @@ func correspondent(m *store.MessageRow) string {
 		return "to " + cmp.Or(m.ToHeader, m.CcHeader, "undisclosed recipients")
 	}
 	return cmp.Or(m.FromHeader, m.Sender)
+}
+
+// routeText says where a message went when it came (archive.Routes).
+func routeText(route string) string {
+	return map[string]string{"primary": "the domain’s own mail server", "portal": "the standby portal", "internet": "another server"}[route]
+}
+
+func routesText(routes []string) string {
+	var texts []string
+	for _, r := range routes {
+		texts = append(texts, cmp.Or(routeText(r), r))
+	}
+	return strings.Join(texts, ", ")
 }
 
 func subjectOf(subject string) string {

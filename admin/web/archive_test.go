@@ -19,6 +19,7 @@ type mail struct {
 	Direction  archive.Direction // "" is inbound
 	Recipients []string          // nil: Mailboxes
 	Mailboxes  []string
+	Route      []string
 	Body       string
 }
 
@@ -43,14 +44,14 @@ func (s *testSite) archived(t *testing.T, mails ...mail) (ids []uuid.UUID) {
 			t.Fatal(err)
 		}
 		e := &archive.Envelope{ID: uuid.Must(uuid.NewV7()), Received: time.Now().UTC().Add(time.Duration(i) * time.Millisecond).Truncate(time.Microsecond),
-			Direction: m.Direction, Sender: m.Sender, Recipients: m.Recipients, Mailboxes: m.Mailboxes, Client: "192.0.2.7", QueueID: "4XyZ"}
+			Direction: m.Direction, Sender: m.Sender, Recipients: m.Recipients, Mailboxes: m.Mailboxes, Route: m.Route, Client: "192.0.2.7", QueueID: "4XyZ"}
 		ref, err := w.Append(t.Context(), e, spool)
 		if err != nil {
 			t.Fatal(err)
 		}
 		d, _ := decoder.Decode(strings.NewReader(m.Body)) //nolint:errcheck // hostile mail is indexed as far as it goes
 		err = s.Store.IndexBatch(t.Context(), store.IndexBatch{Segment: ref.Segment, From: ref.Offset, To: ref.Offset + ref.Length, Messages: []store.IndexedMessage{{
-			ID: e.ID, Received: e.Received, Direction: string(e.Direction), Sender: e.Sender, Recipients: e.Recipients, Mailboxes: e.Mailboxes,
+			ID: e.ID, Received: e.Received, Direction: string(e.Direction), Sender: e.Sender, Recipients: e.Recipients, Mailboxes: e.Mailboxes, Route: e.Route,
 			Subject: d.Subject, FromHeader: d.From, ToHeader: d.To, MessageID: d.MessageID, Attachments: d.Attachments, Text: d.Text, Size: int64(len(m.Body)),
 			Client: e.Client, QueueID: e.QueueID, Segment: ref.Segment, Offset: ref.Offset, Length: ref.Length}}})
 		if err != nil {
@@ -102,6 +103,8 @@ func TestArchiveSearch(t *testing.T) {
 	has(t, body, "This search cannot be understood", "report size:big\n            ^</pre>", "size: wants")
 	_, body = v.get("/archive?form=yes&from=dora&words=one+OR+two")
 	has(t, body, `value="from:dora (one OR two)"`)
+	_, body = v.get("/archive?form=yes&id=<a@b.test>&route=portal&larger=5M&from=")
+	has(t, body, `value="id:&lt;a@b.test&gt; route:portal larger:5M"`)
 	_, body = v.get("/archive?form=yes&subject=monthly+rep*&words=one")
 	has(t, body, `value="subject:&#34;monthly rep&#34;* one"`)
 	_, body = v.get("/archive?form=yes&from=dora&subject=report+7&words=well&attachment=&after=2020-01-01")

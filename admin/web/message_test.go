@@ -26,9 +26,10 @@ const odd = "From: Dora <dora@internet.test>\r\nTo: ana@example.test\r\nCc: brun
 func TestMessageView(t *testing.T) {
 	t.Parallel()
 	s := newTestSite(t, cluster)
-	id := s.archived(t, mail{Sender: "dora@internet.test", Mailboxes: []string{anaMail, brunoMail}, Body: odd})[0].String()
+	id := s.archived(t, mail{Sender: "dora@internet.test", Mailboxes: []string{anaMail, brunoMail}, Route: []string{"primary", "portal"}, Body: odd})[0].String()
 	v := s.as(t, anaMail)
 	status, body := v.get("/archive/" + id)
+	lacks(t, body, "standby portal")
 	if status != 200 {
 		t.Fatal(status, body)
 	}
@@ -63,6 +64,8 @@ func TestMessageView(t *testing.T) {
 	if lines, err := s.Store.Audit(t.Context(), "example.test", 0, 10); err != nil || len(lines) != 0 {
 		t.Errorf("an owner's look at their own mail is noted: %+v, %v", lines, err)
 	}
+	_, body = s.as(t, "op").get("/archive/" + id)
+	has(t, body, `data-testid="route">the domain’s own mail server, the standby portal<`)
 }
 
 // raw is get with the answer's header.
