@@ -24,8 +24,7 @@ const archiveLines = 50
 type archivePage struct {
 	page
 	Query string
-	Where string // a wrong query, and below it a mark at the place
-	Wrong string // what is wrong there
+	Where *place // what is wrong with the query
 	List  []store.MessageRow
 	First string // path of the first page; "" on it
 	Next  string // path of the next page; "" on the last
@@ -58,7 +57,7 @@ func (s *Site) archive(w http.ResponseWriter, r *http.Request, u *user) error {
 	f := store.MessageFilter{Access: u.access(), Limit: archiveLines}
 	var wrong *query.Error
 	if err := f.Ask(v.Query); errors.As(err, &wrong) {
-		v.Where, v.Wrong = strings.TrimSuffix(wrong.Caret(v.Query), " "+wrong.Text), wrong.Text
+		v.Where = placeOf(wrong, v.Query)
 		return render(w, r, http.StatusUnprocessableEntity, archiveView(v))
 	} else if err != nil {
 		return err
@@ -78,6 +77,23 @@ func (s *Site) archive(w http.ResponseWriter, r *http.Request, u *user) error {
 		v.Next = archivePath(v.Query, cursorText(*next))
 	}
 	return render(w, r, http.StatusOK, archiveView(v))
+}
+
+// place is what is wrong with a query, which is Before + At + After.
+type place struct{ Before, At, After, Wrong string }
+
+// placeOf points at a whole word. Wide letters, and lines that wrap, would move
+// a mark below it.
+func placeOf(wrong *query.Error, text string) *place {
+	p := &place{Before: text[:wrong.Offset], At: text[wrong.Offset:], Wrong: wrong.Text}
+	begin := strings.TrimLeftFunc(p.At, unicode.IsSpace)
+	if end := strings.IndexFunc(begin, unicode.IsSpace); end >= 0 {
+		p.At, p.After = p.At[:len(p.At)-len(begin)+end], begin[end:]
+	}
+	if p.At == "" {
+		p.At = "^"
+	}
+	return p
 }
 
 // composed writes the fields of the form in the query language.

@@ -156,7 +156,8 @@ func TestBrowserArchive(t *testing.T) {
 	}
 	b.typeIn("query", "factura size:big -garden")
 	b.click("search", "wrong")
-	b.says("wrong", "factura size:big -garden", "             ^")
+	b.says("wrong", "factura size:big -garden")
+	b.says("place", "big")
 	b.says("why", "size: wants > or <, such as")
 	b.picture("archive-wrong")
 	b.typeIn("query", "nowhere")

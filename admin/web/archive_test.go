@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +101,11 @@ func TestArchiveSearch(t *testing.T) {
 	if status != 422 {
 		t.Errorf("a wrong query: %d", status)
 	}
-	has(t, body, "This search cannot be understood", "report size:big\n            ^</pre>", "size: wants")
+	has(t, body, "This search cannot be understood", `report size:<mark data-testid="place">big</mark></pre>`, "size: wants")
+	for q, want := range map[string]string{"日本 size:big -x": `日本 size:<mark data-testid="place">big</mark> -x</pre>`, "from:": `from:<mark data-testid="place">^</mark></pre>`, "a OR": `a <mark data-testid="place">OR</mark></pre>`} {
+		_, body = v.get("/archive?q=" + url.QueryEscape(q))
+		has(t, body, want)
+	}
 	_, body = v.get("/archive?form=yes&from=dora&words=one+OR+two")
 	has(t, body, `value="from:dora (one OR two)"`)
 	_, body = v.get("/archive?form=yes&id=<a@b.test>&route=portal&larger=5M&from=")
