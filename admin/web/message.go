@@ -172,6 +172,11 @@ func attachment(w http.ResponseWriter, name string) {
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTime)) //nolint:errcheck // then the shorter one holds
 }
 
+// endings are those of files that often have no name, without which a computer
+// does not know what to open them with.
+var endings = map[string]string{"message/rfc822": ".eml", "message/delivery-status": ".txt", "text/rfc822-headers": ".txt", "text/calendar": ".ics",
+	"application/pdf": ".pdf", "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
+
 // fileName makes a name that is safe to save under, of one that a stranger
 // chose (RFC 6266 section 4.3).
 func fileName(p *mime.Part) string {
@@ -183,7 +188,7 @@ func fileName(p *mime.Part) string {
 		return r
 	}, name)
 	if name = strings.Trim(name, " ."); name == "" {
-		return fmt.Sprintf("part-%d", p.Number+1)
+		return fmt.Sprintf("part-%d%s", p.Number+1, endings[p.Type])
 	}
 	for len(name) > 150 { // its end tells what it is
 		_, n := utf8.DecodeRuneInString(name)

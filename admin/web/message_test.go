@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 
 	"understudy/internal/archive"
+	"understudy/internal/mime"
 )
 
 // odd is a message with everything: alternatives, a picture of its own, and a
@@ -221,6 +222,21 @@ func TestHostileMail(t *testing.T) {
 			if path == "/download" && body != bodies[i] {
 				t.Errorf("message %d: %d bytes downloaded, want %d", i, len(body), len(bodies[i]))
 			}
+		}
+	}
+}
+
+// TestFileNames: none leads out of its directory, and one that is made up says
+// what to open the file with.
+func TestFileNames(t *testing.T) {
+	t.Parallel()
+	for want, p := range map[string]mime.Part{
+		"passwd":     {Name: `..\../etc/passwd`},
+		"part-2.eml": {Number: 1, Type: "message/rfc822"},
+		"part-3":     {Number: 2, Name: " ..", Type: "application/octet-stream"},
+	} {
+		if got := fileName(&p); got != want {
+			t.Errorf("%+v: %q, want %q", p, got, want)
 		}
 	}
 }
