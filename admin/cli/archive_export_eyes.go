@@ -36,7 +36,7 @@ func (y *eyes) limit(ctx context.Context, rec *archive.Record, m *store.MessageR
 	if y.access.All {
 		return free, nil
 	}
-	rec.Recipients, rec.Client, rec.SASLUser = m.Recipients, m.Client, m.SASLUser
+	rec.Direction, rec.Recipients, rec.Client, rec.SASLUser, rec.Route = archive.Direction(m.Direction), m.Recipients, m.Client, m.SASLUser, m.Route
 	if m.Client == "" {
 		rec.Helo = ""
 	}

@@ -205,6 +205,9 @@ func receivedCmd(ts *testscript.TestScript, _ bool, args []string) {
 			e.Mailboxes = append(e.Mailboxes, a)
 		}
 	}
+	if strings.HasSuffix(e.Sender, ".test") {
+		e.Direction, e.Route = archive.Outbound, []string{"primary", "internet"}
+	}
 	_, err = w.Append(ctx, e, spool)
 	ts.Check(err)
 	ts.Check(w.Close())

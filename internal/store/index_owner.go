@@ -10,7 +10,8 @@ import (
 
 // A message that a mailbox owner did not send is to them one that came from
 // inside, whoever else it went to: that it left the house too may be for a
-// blind recipient (Bcc), of whom they must not learn.
+// blind recipient (Bcc), of whom they must not learn. So may be that it went to
+// the primary and to the portal: then they are told neither.
 
 // owner is the mailbox of an owner, "" for all others.
 func (a Access) owner() string {
@@ -83,9 +84,13 @@ func ownersView(n query.Node, own []string) query.Node {
 			return query.Or{n, query.And{out, query.Not{Of: sent}}}
 		}
 	case query.Route:
-		if n == "internet" {
-			return query.And{n, sent}
+		if other, ok := otherWay[n]; ok { // to one of two ways, but not theirs
+			return query.And{n, query.Or{sent, query.Not{Of: other}}}
 		}
+		return query.And{n, sent}
 	}
 	return n
 }
+
+// otherWay is where else a message may have gone that stayed in the house.
+var otherWay = map[query.Route]query.Route{"primary": "portal", "portal": "primary"}

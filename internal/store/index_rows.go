@@ -194,7 +194,7 @@ func (v *seen) visible(c *arguments, suffix string) (columns, where string) {
 		where = box + " AND x.mailbox = " + mailbox + needed
 		recipients, client, user = "'{}'::text[]", "''", "''"
 		direction = "CASE WHEN m.direction = 'outbound' AND mailbox_of(m.sender) <> " + mailbox + " THEN 'internal' ELSE m.direction END" // see index_owner.go
-		route = "CASE WHEN mailbox_of(m.sender) <> " + mailbox + " THEN array_remove(m.route, 'internet') ELSE m.route END"
+		route = "CASE WHEN mailbox_of(m.sender) = " + mailbox + " THEN m.route WHEN m.route @> '{primary,portal}' THEN '{}' ELSE array_remove(m.route, 'internet') END"
 	}
 	return strings.Join([]string{"m.id, m.received, " + direction + " AS direction, m.sender", recipients + " AS recipients", "m.subject, m.from_header, m.to_header, m.cc_header, m.message_id",
 		"m.size, m.attachments, " + route + " AS route", client + " AS client", user + " AS sasl_user", "m.queue_id, m.segment, m.seg_offset, m.seg_length"}, ", "), where
