@@ -41,22 +41,31 @@ milter_connect_macros = j {daemon_name} {daemon_addr} {daemon_port} v _ {client_
 milter_mail_macros = i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {tls_version} {client_addr} {daemon_name}
 `
 
+// transitCF is master.cf behind the address of the listener transit.
+const transitCF = ` inet n - n - - smtpd
+  -o cleanup_service_name=transit-cleanup
+transit-cleanup unix n - n - 0 cleanup
+  -o message_drop_headers=
+`
+
 // postfix is a real Postfix instance of a test's own.
 type postfix struct {
 	*postfixtest.Instance
-	smtp   string // host:port
-	socket string // where its milter is to listen
-	sink   *sink
+	smtp    string // host:port
+	transit string // of a listener that keeps all header fields, as the public one of ansible/
+	socket  string // where its milter is to listen
+	sink    *sink
 }
 
 // startPostfix starts an instance that relays all mail to a sink.
 func startPostfix(t *testing.T) *postfix {
 	t.Helper()
-	p := &postfix{smtp: freeport.For(t), sink: newSink(t)}
+	p := &postfix{smtp: freeport.For(t), transit: freeport.For(t), sink: newSink(t)}
 	_, sinkPort, _ := net.SplitHostPort(p.sink.addr)
-	p.Instance = postfixtest.New(t, postfixtest.Main+fmt.Sprintf(mainCF, sinkPort), p.smtp+" inet n - n - - smtpd\n"+postfixtest.Services)
+	p.Instance = postfixtest.New(t, postfixtest.Main+fmt.Sprintf(mainCF, sinkPort),
+		p.smtp+" inet n - n - - smtpd\n"+p.transit+transitCF+postfixtest.Services)
 	p.socket = p.Sidecar("milter")
-	p.StartFor(t, p.smtp)
+	p.StartFor(t, p.smtp, p.transit)
 	return p
 }
 
@@ -72,7 +81,12 @@ func startBoth(t *testing.T, settings ...string) (*postfix, *service) {
 // connect opens an SMTP session, until the test ends.
 func (p *postfix) connect(t *testing.T) *client {
 	t.Helper()
-	c, err := dial(p.smtp)
+	return connectTo(t, p.smtp)
+}
+
+func connectTo(t *testing.T, addr string) *client {
+	t.Helper()
+	c, err := dial(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
