@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(killDir); dir != "" {
 		appendForever(dir)
 	}
+	fsync = notingSync
 	os.Exit(m.Run())
 }
 

@@ -186,20 +186,29 @@ func fdatasync(f *os.File) error {
 	return retryEINTR(func() error { return syscall.Fdatasync(int(f.Fd())) })
 }
 
+// fsync is for directories, and for files that recovery cuts. Tests note what
+// was synced, and make it fail.
+var fsync = (*os.File).Sync
+
 // syncDir makes the entries of a directory durable.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(fsync(d), d.Close())
 }
 
 // makeDir makes a directory and its entry durable.
 func makeDir(path string, mode fs.FileMode) error {
 	err := os.Mkdir(path, mode)
 	if errors.Is(err, fs.ErrExist) {
-		return nil
+		// Who made it may have died, or met a failing disk, before its entry was
+		// durable. Who may not even look above it did not make it.
+		if err = syncDir(filepath.Dir(path)); errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		return err
 	}
 	if err != nil {
 		return err

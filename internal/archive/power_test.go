@@ -46,7 +46,8 @@ func (d *disk) sync(f *os.File) error {
 
 // afterPowerLoss makes the archive as a disk may hold it after the power went:
 // of each segment what was synced, and of what was written since each sector
-// as it was, zero, or garbage; marks as they are, torn, or gone.
+// as it was, zero, or garbage; of each directory the names that it was synced
+// with; marks as they are, torn, or gone.
 func (d *disk) afterPowerLoss(t *testing.T, from string, rng *rand.Rand) string {
 	t.Helper()
 	to := t.TempDir()
@@ -86,11 +87,15 @@ func (d *disk) afterPowerLoss(t *testing.T, from string, rng *rand.Rand) string 
 			}
 			at = next
 		}
-		// The rename of sealing may be undone, unless it was synced: then
-		// nothing follows what was.
-		if rng.IntN(2) == 0 && len(b) == len(synced) && len(b) > 0 {
+		// Names are as their directories were when these were synced, or later.
+		sealed := sealedPath(from, s.Name)
+		inOpen := entrySynced(openPath(from, s.Name)) // first: it goes when the other one is synced
+		if entrySynced(filepath.Dir(sealed)) && entrySynced(sealed) && (!inOpen || rng.IntN(2) == 0) {
 			place(t, to, s.Name, b)
 			continue
+		}
+		if !inOpen && rng.IntN(2) == 0 {
+			continue // it never had a durable name
 		}
 		if err := os.WriteFile(openPath(to, s.Name), b, 0o640); err != nil {
 			t.Fatal(err)

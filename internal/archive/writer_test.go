@@ -315,6 +315,9 @@ func TestSeveralWriters(t *testing.T) {
 	a := openTest(t, dir, Options{})
 	first := appendTest(t, a, testEnvelope(1), []byte("a"))
 	b := openTest(t, dir, Options{})
+	if _, err := os.Stat(openPath(dir, first.Segment)); err != nil {
+		t.Errorf("the first writer's segment was recovered under its hands: %v", err)
+	}
 	second := appendTest(t, b, testEnvelope(2), []byte("b"))
 	third := appendTest(t, a, testEnvelope(3), []byte("a again"))
 	if first.Segment != third.Segment || first.Segment == second.Segment {
