@@ -43,6 +43,9 @@ func recoverOpen(dir string, log *slog.Logger) (int, error) {
 // another process holds it.
 func recoverSegment(dir, name string, log *slog.Logger) (bool, error) {
 	f, err := os.OpenFile(openPath(dir, name), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) { // its writer removed it, empty, since it was listed
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("recover segment %s: %w", name, err)
 	}
@@ -75,7 +78,7 @@ func recoverSegment(dir, name string, log *slog.Logger) (bool, error) {
 	if end < size {
 		err = f.Truncate(end)
 	}
-	if err = errors.Join(err, f.Sync()); err != nil {
+	if err = errors.Join(err, fsync(f)); err != nil {
 		return false, fmt.Errorf("recover segment %s: cut at %d bytes: %w", name, end, err)
 	}
 	return true, moveSealed(dir, name)
