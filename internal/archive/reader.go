@@ -168,7 +168,8 @@ func (r *SegmentReader) Next() (*Record, error) {
 			return nil, err
 		}
 		if err != nil { // its checksum is right but it is no record of this format
-			r.damaged += r.pos - start
+			r.damaged++
+			r.pos = start + 1
 			continue
 		}
 		return rec, nil
