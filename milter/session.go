@@ -210,6 +210,9 @@ func (s *session) Body(m *milter.Modifier) (_ milter.Response, err error) {
 	s.server.metrics.seconds.Observe(time.Since(begin).Seconds())
 	direction := string(s.verdict.direction)
 	if err != nil {
+		if !errors.Is(err, archive.ErrTooLarge) { // which is the message's fault
+			s.server.setTrouble(err)
+		}
 		s.server.metrics.messages.WithLabelValues(direction, "refused").Inc()
 		return s.refuse(trouble(err)), nil
 	}
@@ -236,7 +239,6 @@ func (s *session) store() (uuid.UUID, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
 	if _, err := s.server.archive.Append(ctx, e, s.message.spool); err != nil {
-		s.server.setTrouble(err)
 		return id, err
 	}
 	s.server.setTrouble(nil)

@@ -201,6 +201,35 @@ func TestOddSessions(t *testing.T) {
 	m.ends(t)
 }
 
+// TestNoSpool: a disk without room for what comes in is 451 and unhealthy, as
+// one without room for the archive is. A message that is too large is neither.
+func TestNoSpool(t *testing.T) {
+	t.Parallel()
+	for want, spoolDir := range map[string]string{"451 4.3.0": filepath.Join(t.TempDir(), "gone"), "452 4.3.4": t.TempDir()} {
+		srv := &server{dir: testDirectory(), spoolDir: spoolDir, maxBytes: 3 << 20, serving: true,
+			metrics: newMetrics(prometheus.NewRegistry()), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+		s, m := &session{server: srv, conn: &deadlineConn{Conn: noConn{}}}, &milter.Modifier{}
+		_, errFrom := s.MailFrom("x@example.org", m)
+		_, errTo := s.RcptTo("ana@example.test", m)
+		_, errHeaders := s.Headers(nil, m)
+		if err := errors.Join(errFrom, errTo, errHeaders); err != nil {
+			t.Fatal(err)
+		}
+		for range 64 {
+			if _, err := s.BodyChunk(make([]byte, 64<<10), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resp, err := s.Body(m)
+		if err != nil || !strings.Contains(string(resp.Response().Data), want) {
+			t.Errorf("%v, %v, want %s", resp, err, want)
+		}
+		if err := srv.health(); (err == nil) != (want == "452 4.3.4") {
+			t.Errorf("after %s: health %v", want, err)
+		}
+	}
+}
+
 // TestHeadersAreNotKept: go-milter's own copy of the header stays empty.
 func TestHeadersAreNotKept(t *testing.T) {
 	t.Parallel()
