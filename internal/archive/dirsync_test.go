@@ -143,6 +143,8 @@ func TestLockedOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		unlock = sync.OnceFunc(unlock)
+		defer unlock()
 		done := make(chan error, 1)
 		go func() { done <- do() }()
 		wait.Until(t, what+" waits", func() error {

@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -122,6 +123,50 @@ func TestReadOnlyDisk(t *testing.T) {
 	appendTest(t, w, testEnvelope(3), []byte("after"))
 	if got, damaged := readAll(t, dir); len(got) != 2 || damaged != 0 || got[1].Body != "after" {
 		t.Errorf("afterwards: %d records, %d damaged bytes", len(got), damaged)
+	}
+}
+
+// TestNoInodes: where there is room for bytes but not for a segment, for its
+// mark, or for the day's directory, mail is refused or the segment waits.
+func TestNoInodes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	room := func(inodes int) {
+		t.Helper()
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", inodes)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "nr_inodes=20"); err != nil {
+		t.Fatalf("mount a small file system (the tests want root): %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) }) //nolint:errcheck // best effort
+	w := openTest(t, dir, Options{})
+	for inodes := 3; inodes < 5; inodes++ { // there are the root, open and .lock
+		room(inodes)
+		if _, err := w.Append(t.Context(), testEnvelope(1), spoolOf(t, nil)); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("with %d inodes: %v", inodes, err)
+		}
+		if left, err := os.ReadDir(filepath.Join(dir, openDir)); err != nil || len(left) != 1 {
+			t.Errorf("with %d inodes: left %v, %v", inodes, left, err)
+		}
+	}
+	room(5)
+	appendTest(t, w, testEnvelope(1), []byte("one"))
+	if err := w.Close(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("sealed without a day's directory: %v", err)
+	}
+	if got, damaged := readAll(t, dir); len(got) != 1 || damaged != 0 {
+		t.Errorf("while it waits: %d records, %d bytes damaged", len(got), damaged)
+	}
+	room(20)
+	openTest(t, dir, Options{})
+	segments, err := Segments(dir)
+	if err != nil || len(segments) != 1 || segments[0].Open {
+		t.Errorf("recovered: %+v, %v", segments, err)
+	}
+	if got, damaged := readAll(t, dir); len(got) != 1 || damaged != 0 {
+		t.Errorf("recovered %d records, %d bytes damaged", len(got), damaged)
 	}
 }
 

@@ -119,7 +119,7 @@ func removeStrayMarks(dir string) error {
 	for _, m := range marks {
 		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(m), "."), ".committed")
 		if _, err := os.Lstat(openPath(dir, name)); errors.Is(err, fs.ErrNotExist) {
-			if err := os.Remove(m); err != nil {
+			if err := os.Remove(m); err != nil && !errors.Is(err, fs.ErrNotExist) { // its writer may do so too
 				return err
 			}
 		}
