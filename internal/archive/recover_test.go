@@ -3,6 +3,7 @@ package archive
 import (
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 )
@@ -86,5 +87,25 @@ func TestRecoveryOfAGoneSegment(t *testing.T) {
 	}
 	if done, err := recoverSegment(dir, name, slog.New(slog.DiscardHandler)); done || err != nil {
 		t.Errorf("a segment that went since it was listed: %v, %v", done, err)
+	}
+}
+
+// TestStockToolsWhileWriting: of a segment whose last record is half written,
+// stock tools list what is committed.
+func TestStockToolsWhileWriting(t *testing.T) {
+	t.Parallel()
+	name, content, want := smallSegment(t, 3)
+	last := want[2].Ref
+	for cut := last.Offset + 1; cut < int64(len(content)); cut += 17 {
+		dir := t.TempDir()
+		leaveOpen(t, dir, name, content[:cut], marshalMark(last.Offset))
+		list := shell(t, `cd "$0" && head -c $(od -An -tu8 -N8 ".$1.committed") "$1" | zstd -dc | tar -t --warning=no-unknown-keyword`, filepath.Join(dir, openDir), name)
+		if list != want[0].Envelope.ID.String()+".eml\n"+want[1].Envelope.ID.String()+".eml\n" {
+			t.Fatalf("cut at %d: %q", cut, list)
+		}
+		all := exec.Command("bash", "-c", `zstd -dc "$0" 2>/dev/null | tar -t --warning=no-unknown-keyword`, openPath(dir, name))
+		if out, err := all.Output(); err != nil || string(out) != list {
+			t.Fatalf("cut at %d: without its mark %q, %v", cut, out, err)
+		}
 	}
 }
