@@ -78,6 +78,38 @@ func TestDirectorySyncs(t *testing.T) {
 	}
 }
 
+// TestDirectoryOfADeadProcess: it was made, and its maker died before its entry
+// was durable.
+func TestDirectoryOfADeadProcess(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := openTest(t, dir, Options{})
+	day := filepath.Dir(sealedPath(dir, appendTest(t, w, testEnvelope(1), nil).Segment))
+	if err := os.Mkdir(day, dayMode); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil || !entrySynced(day) {
+		t.Errorf("%v; %s may vanish, with all in it: %v", err, day, !entrySynced(day))
+	}
+}
+
+// TestFailedRename: a segment that cannot be moved can be read where it is.
+func TestFailedRename(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := openTest(t, dir, Options{})
+	sealed := sealedPath(dir, appendTest(t, w, testEnvelope(1), nil).Segment)
+	if err := os.WriteFile(filepath.Dir(sealed), nil, 0o600); err != nil { // in place of the day
+		t.Fatal(err)
+	}
+	if err := w.Close(); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("Close says %v", err)
+	}
+	if got, damaged := readAll(t, dir); len(got) != 1 || damaged != 0 {
+		t.Errorf("%d records, %d bytes damaged", len(got), damaged)
+	}
+}
+
 // TestFailedDirectorySync: the message is refused, or the segment left for the
 // next time; nothing is lost, and nothing that could vanish is relied on.
 func TestFailedDirectorySync(t *testing.T) {
@@ -102,8 +134,9 @@ func TestFailedDirectorySync(t *testing.T) {
 	for _, what := range []string{"the archive", "the day"} {
 		body := what + " could not be synced"
 		ref := appendTest(t, w, testEnvelope(1), []byte(body))
+		sealed := sealedPath(dir, ref.Segment)
 		want = append(want, body)
-		day := filepath.Dir(sealedPath(dir, ref.Segment))
+		day := filepath.Dir(sealed)
 		mend := fail(map[string]string{"the archive": dir, "the day": day}[what])
 		if err := w.Close(); !errors.Is(err, errEIO) {
 			t.Errorf("%s: Close says %v", what, err)

@@ -213,7 +213,10 @@ func makeDir(path string, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Chmod(path, mode), adopt(path), syncDir(filepath.Dir(path)))
+	if err = errors.Join(os.Chmod(path, mode), adopt(path), syncDir(filepath.Dir(path))); err != nil {
+		os.Remove(path) //nolint:errcheck // so that the next time it is written anew: a second sync alone would say nothing
+	}
+	return err
 }
 
 // adopt gives what root has made to the owner and group of the directory it

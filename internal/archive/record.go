@@ -71,10 +71,11 @@ func (r *SegmentReader) decode(start int64, h header) (*Record, error) {
 		if plain.N > 0 {
 			return fmt.Errorf("%d bytes are missing", plain.N)
 		}
-		if n, err := io.Copy(io.Discard, r.decoder); n > 0 || err != nil {
-			return fmt.Errorf("%d bytes too many: %w", n, err)
+		n, err := io.Copy(io.Discard, r.decoder)
+		if err == nil && n > 0 {
+			err = fmt.Errorf("%d bytes too many", n)
 		}
-		return nil
+		return err
 	}
 	return &Record{Envelope: *e, Size: entry.Size, Body: t, check: check,
 		Ref: Ref{Segment: r.name, Offset: start, Length: headerSize + h.payload}}, nil
