@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -98,12 +99,13 @@ func TestDirections(t *testing.T) {
 	}
 }
 
-// TestSendmail: mail submitted on the machine comes through cleanup alone.
+// TestSendmail: mail submitted on the machine comes through cleanup alone,
+// which completes its header.
 func TestSendmail(t *testing.T) {
 	t.Parallel()
 	p, s := startBoth(t)
-	cmd := exec.Command("sendmail", "-C", p.Dir, "-f", "x@example.org", "ana@example.test")
-	cmd.Stdin = strings.NewReader("Subject: local\n\nx\n")
+	cmd := exec.Command("sendmail", "-i", "-C", p.Dir, "-f", "x@example.org", "ana@example.test")
+	cmd.Stdin = strings.NewReader("Subject : local\nTo: ana\nBcc: bruno\n\nx : y\n..\nz")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -116,6 +118,10 @@ func TestSendmail(t *testing.T) {
 	for _, a := range readArchive(t, s.archive) {
 		if a.Sender != "x@example.org" || !slices.Equal(a.Recipients, []string{"ana@example.test"}) || a.Direction != archive.Inbound {
 			t.Errorf("%+v", a.Envelope)
+		}
+		pattern := regexp.MustCompile(`^Subject: local\r\nTo: ana@mx.milter.test\r\nMessage-Id: <[^\r]*>\r\nDate: [^\r]*\r\nFrom: [^\r]*<x@example.org>\r\n\r\nx : y\r\n\.\.\r\nz\r\n$`)
+		if !pattern.MatchString(a.body) {
+			t.Errorf("archived as %q", a.body)
 		}
 	}
 }
