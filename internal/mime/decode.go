@@ -112,6 +112,7 @@ func (c *collector) all(data []byte) (err error) {
 func (c *collector) message(data []byte, depth int) error {
 	root, err := c.parser.ReadParts(&timedReader{bytes.NewReader(data), c.deadline})
 	if err != nil {
+		c.add(data) // searched as it stands
 		return fmt.Errorf("decode: %w", err)
 	}
 	return c.part(root, depth)

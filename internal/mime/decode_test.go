@@ -116,6 +116,22 @@ func TestDecodeText(t *testing.T) {
 	}
 }
 
+// TestNoMessageWithin: what is attached as a message and is none is searched
+// as it stands.
+func TestNoMessageWithin(t *testing.T) {
+	t.Parallel()
+	in := "Content-Type: multipart/mixed; boundary=X\r\n\r\n--X\r\n\r\nouter\r\n--X\r\nContent-Type: message/rfc822\r\n\r\n begins with a blank\r\n\r\ninner text\r\n--X--\r\n"
+	d, err := NewDecoder().Decode(strings.NewReader(in))
+	if err == nil {
+		t.Error("no error of what cannot be read")
+	}
+	for _, want := range []string{"outer", "begins with a blank", "inner text"} {
+		if !strings.Contains(d.Text, want) {
+			t.Errorf("text %q lacks %q", d.Text, want)
+		}
+	}
+}
+
 // TestHostile: whatever comes, decoding ends soon with little memory.
 func TestHostile(t *testing.T) {
 	t.Parallel()
