@@ -144,10 +144,17 @@ func TestFailedDirectorySync(t *testing.T) {
 		if n := testutil.ToFloat64(w.metrics.sealErrors); n != 1 || !w.orphans {
 			t.Errorf("%s: %v failures counted, to be tried again: %v", what, n, w.orphans)
 		}
+		if !entrySynced(sealed) && !entrySynced(openPath(dir, ref.Segment)) {
+			t.Errorf("%s: the segment may vanish", what)
+		}
 		mend()
 		w = openTest(t, dir, Options{})
 		if !entrySynced(day) {
 			t.Errorf("%s: its directory may vanish, with all in it", day)
+		}
+		if !entrySynced(sealed) || entrySynced(openPath(dir, ref.Segment)) {
+			t.Errorf("%s: after recovery the segment's new name is durable: %v, its old one: %v",
+				what, entrySynced(sealed), entrySynced(openPath(dir, ref.Segment)))
 		}
 		got, damaged := readAll(t, dir)
 		var bodies []string

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -49,8 +50,13 @@ func (v *gather) flush() error {
 			return io.ErrShortWrite
 		}
 		if v.offset += int64(n); v.offset-v.begun >= gatherBytes {
-			// Only a hint: whether it was written is what fdatasync tells.
-			unix.SyncFileRange(int(v.file.Fd()), v.begun, v.offset-v.begun, unix.SYNC_FILE_RANGE_WRITE) //nolint:errcheck // see above
+			// Whether it was written is what fdatasync tells, but for what fails before
+			// it reaches the disk: a file system may drop those pages, and nothing is
+			// left for fdatasync to write, or to tell of.
+			err := unix.SyncFileRange(int(v.file.Fd()), v.begun, v.offset-v.begun, unix.SYNC_FILE_RANGE_WRITE)
+			if errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+				return &os.PathError{Op: "sync_file_range", Path: v.file.Name(), Err: err}
+			}
 			v.begun = v.offset
 		}
 		for n > 0 && n >= len(parts[0]) {

@@ -140,7 +140,13 @@ func moveSealed(dir, name string) error {
 	if err := os.Rename(openPath(dir, name), to); err != nil {
 		return fmt.Errorf("seal segment %s: %w", name, err)
 	}
-	err := errors.Join(syncDir(filepath.Dir(to)), syncDir(filepath.Join(dir, openDir)))
+	// In this order: no directory may durably lack it before the other has it.
+	if err := syncDir(filepath.Dir(to)); err != nil {
+		// The kernel may take what it could not write for written, and a second
+		// sync would say nothing. Back, then, so that the next seal writes it anew.
+		return fmt.Errorf("seal segment %s: %w", name, errors.Join(err, os.Rename(to, openPath(dir, name))))
+	}
+	err := syncDir(filepath.Join(dir, openDir))
 	if e := os.Remove(markPath(dir, name)); !errors.Is(e, fs.ErrNotExist) {
 		err = errors.Join(err, e)
 	}
