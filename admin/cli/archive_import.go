@@ -16,8 +16,12 @@ import (
 	"understudy/internal/store"
 )
 
-// importBatch messages are appended at once, and share their syncs.
-const importBatch = 100
+// Messages that are appended at once, and share their syncs. Until then they
+// lie in files without a name, where /tmp may be memory.
+const (
+	importBatch = 100
+	importBytes = 64 << 20
+)
 
 type archiveImport struct {
 	Path      string `arg:"" help:"An mbox file, a Maildir (with its folders), or an .eml file or directory of them."`
@@ -29,7 +33,8 @@ type archiveImport struct {
 
 // Help is shown by --help.
 func (c *archiveImport) Help() string {
-	return `A message was received when its topmost Received field (outbound: Date) says, else its mbox line, else its file; never in the future.
+	return `Files may be compressed with gzip or zstd. Flags of a Maildir are not kept; its folders are read, links to other directories are not followed.
+A message was received when its topmost Received field (outbound: Date) says, else its mbox line, else its file; never in the future.
 Messages past the domain's retention are left out, unless the mailbox or its domain is on legal hold. An import that was stopped can be repeated: what is there already is left out.`
 }
 
@@ -54,6 +59,7 @@ type importer struct {
 	begin     time.Time
 	seen      map[uuid.UUID]bool // in this source, or in the log but not in the index yet
 	batch     []arrival
+	held      int64 // bytes of the batch
 	result    importResult
 }
 
@@ -113,8 +119,11 @@ func (im *importer) tell(err error, days int) error {
 	if err != nil {
 		return fmt.Errorf("import stopped after %d messages; repeat it, what is in the archive is left out: %w", r.Imported, err)
 	}
-	if err := im.env.print(r, "%d messages imported, %d bytes; %d left out that the archive has, %d past the retention of %d days; %d failed\n"+
-		"The worker indexes them within seconds; then searches find them.", r.Imported, r.Bytes, r.Duplicates, r.TooOld, days, r.Failed); err != nil {
+	did, then := "imported", "The worker indexes them within seconds; then searches find them."
+	if r.DryRun {
+		did, then = "to import", "Nothing was changed (--dry-run)."
+	}
+	if err := im.env.print(r, "%d messages %s, %d bytes; %d left out that the archive has, %d past the retention of %d days; %d failed\n%s", r.Imported, did, r.Bytes, r.Duplicates, r.TooOld, days, r.Failed, then); err != nil {
 		return err
 	}
 	if r.Failed > 0 {
@@ -170,7 +179,8 @@ func (im *importer) add(m *incoming) error {
 		im.result.Duplicates++
 	default:
 		im.seen[a.envelope.ID] = true
-		if im.batch = append(im.batch, a); len(im.batch) < importBatch {
+		im.held += m.spool.Size()
+		if im.batch = append(im.batch, a); len(im.batch) < importBatch && im.held < importBytes {
 			return nil
 		}
 		return im.flush()
@@ -182,7 +192,7 @@ func (im *importer) add(m *incoming) error {
 // once.
 func (im *importer) flush() error {
 	batch := im.batch
-	im.batch = nil
+	im.batch, im.held = nil, 0
 	defer func() {
 		for _, a := range batch {
 			a.spool.Close()

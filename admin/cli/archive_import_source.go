@@ -93,15 +93,29 @@ func (s *source) find() error {
 	if s.format == "mbox" {
 		return fmt.Errorf("%s is a directory; give one mbox file, or --format maildir or eml", s.path)
 	}
-	err = filepath.WalkDir(s.path, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || !s.wanted(path) {
+	root, err := filepath.EvalSymlinks(s.path) // WalkDir does not enter a link
+	if err != nil {
+		return err
+	}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
 			return err
 		}
-		info, err := d.Info()
-		if err == nil {
+		link := d.Type()&fs.ModeSymlink != 0
+		info, err := os.Stat(path)
+		switch {
+		case link && err == nil && info.IsDir():
+			s.failed(path, errors.New("a link to a directory, which is not followed: import that directory by itself"))
+			return nil
+		case !s.wanted(path) || !link && !d.Type().IsRegular():
+			return nil
+		case err != nil:
+			s.failed(path, err)
+			return nil
+		case info.Mode().IsRegular():
 			s.files, s.size = append(s.files, path), s.size+info.Size()
 		}
-		return err
+		return nil
 	})
 	if err == nil && len(s.files) == 0 {
 		err = fmt.Errorf("%s holds no messages: a Maildir has them in cur/ and new/, eml files end in .eml", s.path)
@@ -109,13 +123,14 @@ func (s *source) find() error {
 	return err
 }
 
-// wanted takes the files of a Maildir, and of the folders in it (Maildir++).
+// wanted takes the files of a Maildir, and of the folders in it (Maildir++). A
+// name that begins with a dot is no message's.
 func (s *source) wanted(path string) bool {
 	if s.format == "eml" {
 		return strings.EqualFold(filepath.Ext(path), ".eml")
 	}
 	in := filepath.Base(filepath.Dir(path))
-	return in == "cur" || in == "new"
+	return (in == "cur" || in == "new") && !strings.HasPrefix(filepath.Base(path), ".")
 }
 
 // each calls f with every message; f closes the spool. Messages that cannot be
@@ -144,12 +159,20 @@ func (s *source) file(ctx context.Context, path string, f func(*incoming) error)
 		s.failed(path, err)
 		return nil
 	}
-	in := &counted{file, s.progress}
+	in, free, err := unpacked(&counted{file, s.progress})
+	if err != nil {
+		s.failed(path, err)
+		return nil
+	}
+	defer free()
 	if s.format == "mbox" {
 		return s.mbox(ctx, path, in, info.ModTime(), f)
 	}
 	m := newIncoming(path, info.ModTime())
-	if _, err := io.Copy(&wireLines{w: m}, in); err != nil {
+	if _, err = io.Copy(&wireLines{w: m}, in); err == nil {
+		err = m.strange()
+	}
+	if err != nil {
 		m.spool.Close()
 		s.failed(path, err)
 		return nil
@@ -188,63 +211,4 @@ func (s *source) mbox(ctx context.Context, path string, in io.Reader, filed time
 			return err
 		}
 	}
-}
-
-// counted tells how much is read.
-type counted struct {
-	io.Reader
-	tell func(int64)
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	c.tell(int64(n))
-	return n, err
-}
-
-// untilError passes writes on until one fails, and keeps that error.
-type untilError struct {
-	w   io.Writer
-	err error
-}
-
-func (u *untilError) Write(p []byte) (int, error) {
-	if u.err == nil {
-		_, u.err = u.w.Write(p)
-	}
-	return len(p), nil
-}
-
-// wireLines ends lines with CRLF that end with a bare LF, as Postfix does.
-type wireLines struct {
-	w  io.Writer
-	cr bool // the last byte was CR
-}
-
-func (l *wireLines) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		i := bytes.IndexByte(rest, '\n')
-		part := rest
-		if i >= 0 {
-			part = rest[:i]
-		}
-		if len(part) > 0 {
-			if _, err := l.w.Write(part); err != nil {
-				return 0, err
-			}
-			l.cr = part[len(part)-1] == '\r'
-		}
-		if i < 0 {
-			break
-		}
-		end := "\r\n"
-		if l.cr {
-			end = "\n"
-		}
-		if _, err := io.WriteString(l.w, end); err != nil {
-			return 0, err
-		}
-		l.cr, rest = false, rest[i+1:]
-	}
-	return len(p), nil
 }

@@ -152,6 +152,9 @@ func quoted(line []byte) bool {
 	return len(line) > 0 && line[0] == '>' && bytes.HasPrefix(bytes.TrimLeft(line, ">"), from)
 }
 
+// IsSeparator reports a line that begins a message of an mbox file.
+func IsSeparator(line []byte) bool { return separator(line) != nil }
+
 // separator parses a line "From SENDER DATE"; nil when it is none.
 func separator(line []byte) *Separator {
 	if !bytes.HasPrefix(line, from) || !looksDated.Match(line) {
