@@ -149,9 +149,14 @@ func (x *exporter) found(s *store.Store, f store.MessageFilter) error {
 		}
 		for _, m := range page {
 			rec, err := x.reader.ReadRecord(x.env.ctx, archive.Ref{Segment: m.Segment, Offset: m.Offset, Length: m.Length})
-			if errors.Is(err, archive.ErrEncrypted) {
+			var bucket *ship.StoreError
+			switch {
+			case err == nil:
+			case errors.Is(err, archive.ErrEncrypted):
 				x.result.Encrypted++
 				continue
+			case errors.As(err, &bucket), x.env.ctx.Err() != nil: // so it would be with all that follow
+				return err
 			}
 			if err != nil {
 				x.result.Unreadable++

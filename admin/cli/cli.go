@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"understudy/internal/archive/ship"
 	"understudy/internal/store"
 )
 
@@ -68,12 +69,15 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	e := &env{ctx: ctx, config: g.Config, json: g.JSON, in: stdin, out: stdout, err: stderr}
 	defer e.close()
 	err = command.Run(e)
+	var bucket *ship.StoreError
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.Is(err, errUsage), errors.Is(err, store.ErrInvalid):
 		fmt.Fprintln(stderr, "understudy-admin:", err)
 		return exitUsage
+	case errors.As(err, &bucket) && ctx.Err() == nil: // not to be taken for the database
+		fmt.Fprintf(stderr, "understudy-admin: the archive bucket does not answer as it should (nothing is lost; try again when it does): %v\n", err)
 	case store.Unavailable(err):
 		fmt.Fprintf(stderr, "understudy-admin: the database does not answer (mail is not affected, it runs from memory): %v\n", err)
 	default:

@@ -36,13 +36,14 @@ type Segment struct {
 }
 
 // Segments lists the whole archive, local and shipped, sorted by name and so
-// by time. Without the bucket's list there is an error: it would not be whole.
+// by time. Without the bucket's list there is an error, a StoreError: it would
+// not be whole.
 func (r Reader) Segments(ctx context.Context) ([]Segment, error) {
 	var shipped []archive.Segment
 	if r.Bucket != nil {
 		var err error
 		if shipped, err = r.Bucket.Segments(ctx); err != nil {
-			return nil, err
+			return nil, storeError(err)
 		}
 	}
 	// After the bucket: a segment goes from here to there, never back.
@@ -77,11 +78,11 @@ func (r Reader) OpenSegment(ctx context.Context, name string) (*archive.SegmentR
 }
 
 // OpenShipped is OpenSegment for the bucket's copy, also of a segment that is
-// in Dir.
+// in Dir. The error is a StoreError when the bucket cannot be asked.
 func (r Reader) OpenShipped(ctx context.Context, name string) (*archive.SegmentReader, error) {
 	src, err := openRemote(ctx, r.Bucket, name)
 	if err != nil {
-		return nil, err
+		return nil, storeError(err)
 	}
 	return archive.NewSegmentReader(name, src, src.size, r.Identities...)
 }
