@@ -14,11 +14,12 @@ import (
 	"understudy/internal/store"
 )
 
-// logRecord is a good record of the log, 40 bytes of memory each.
+// logRecord is a good record of the log, 48 bytes of memory each.
 type logRecord struct {
 	offset, length int64
 	id             uuid.UUID
-	mailboxes      uint16 // at least so many may see it
+	digest         store.Digest
+	mailboxes      uint16 // so many may see it
 	expired, seen  bool   // older than its mailboxes' retention; has a row in the index
 	unread         bool   // encrypted, without the key: whether it has expired is not known
 }
@@ -71,6 +72,7 @@ type verifyReport struct {
 	FaultCount        int64   `json:"fault_count"`
 	Rows              int64   `json:"index_rows"`
 	RowsWithoutRecord int64   `json:"rows_without_record"`
+	RowsDiffering     int64   `json:"rows_differing"`       // of records that say something else, or for mailboxes that do not have the message
 	RowsWithoutBox    int64   `json:"rows_without_mailbox"` // of messages that a mailbox has and does not find
 	RowsWithoutWords  int64   `json:"rows_without_words"`   // of messages that are not found by all their words
 	Compared          int64   `json:"messages_looked_up"`   // in the index, by what the envelope says
@@ -111,7 +113,9 @@ func (c *checker) row(r store.RecordRow, shipped map[string]int64) {
 		i, found := slices.BinarySearchFunc(seg.records, r.Offset, func(l logRecord, at int64) int { return int(l.offset - at) })
 		if found && seg.records[i].id == r.ID && seg.records[i].length == r.Length {
 			seg.records[i].seen = true
-			c.mailboxes(r, seg, int(seg.records[i].mailboxes))
+			if !seg.records[i].unread {
+				c.content(r, seg, &seg.records[i])
+			}
 			return
 		}
 	case away && r.Offset+r.Length <= size:
@@ -134,14 +138,26 @@ func (c *checker) row(r store.RecordRow, shipped map[string]int64) {
 	c.fault(fault{Segment: r.Segment, Offset: r.Offset, Length: r.Length, ID: r.ID.String(), Why: "in the index, but there is no such record"})
 }
 
-// mailboxes sees that all who may see a message find it.
-func (c *checker) mailboxes(r store.RecordRow, seg *logSegment, want int) {
-	if r.Mailboxes < want {
+// content sees that all who may see a message find it, and nobody else, and
+// that its row says what the record does.
+func (c *checker) content(r store.RecordRow, seg *logSegment, want *logRecord) {
+	f := fault{Segment: r.Segment, Offset: r.Offset, Length: r.Length, ID: r.ID.String()}
+	switch {
+	case r.Digest.Envelope != want.digest.Envelope:
+		f.Why = "in the index, but not with the sender, recipients, time, direction or size that it has"
+	case r.Mailboxes < int(want.mailboxes):
 		seg.lacks = true
 		c.report.RowsWithoutBox++
-		c.fault(fault{Segment: r.Segment, Offset: r.Offset, Length: r.Length, ID: r.ID.String(),
-			Why: fmt.Sprintf("in the index for %d of the %d mailboxes that have it", r.Mailboxes, want)})
+		f.Why = fmt.Sprintf("in the index for %d of the %d mailboxes that have it", r.Mailboxes, want.mailboxes)
+		c.fault(f)
+		return
+	case r.Digest.Mailboxes != want.digest.Mailboxes:
+		f.Why = "in the index for mailboxes that do not have it"
+	default:
+		return
 	}
+	c.report.RowsDiffering++
+	c.fault(f)
 }
 
 // missing returns the segments that have records without a row, although the

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"understudy/internal/archive"
+	"understudy/internal/archive/indexed"
 	"understudy/internal/archive/ship"
 	"understudy/internal/store"
 )
@@ -80,8 +81,10 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 				continue
 			}
 		}
+		m := indexed.Envelope(rec)
+		boxes, digest := store.WantedRow(&m)
 		seg.records = append(seg.records, logRecord{offset: rec.Offset, length: rec.Length, id: rec.ID,
-			mailboxes: uint16(min(store.CountMailboxes(rec.Mailboxes), math.MaxUint16))})
+			mailboxes: uint16(min(boxes, math.MaxUint16)), digest: digest})
 		if err := ages.add(ctx, seg.records, &rec.Envelope); err != nil {
 			return err
 		}

@@ -194,6 +194,9 @@ func (c *archiveReindex) missing(e *env, s *store.Store, r ship.Reader, result *
 	if check.report.Encrypted > 0 {
 		return nil, fmt.Errorf("see what the index lacks: %d records are %w", check.report.Encrypted, archive.ErrEncrypted)
 	}
+	if n := check.report.RowsWithoutRecord + check.report.RowsDiffering; n > 0 {
+		e.progress("%d rows of the index are of no record, or not as their records are: these stay; verify says what to do", n)
+	}
 	result.Missing, result.Lacking = check.report.RecordsWithoutRow, check.report.RowsWithoutBox+check.report.RowsWithoutWords
 	segments, err := check.archive.Segments(e.ctx)
 	if err != nil {

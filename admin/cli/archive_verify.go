@@ -19,8 +19,9 @@ type archiveVerify struct {
 // Help is shown by --help.
 func (c *archiveVerify) Help() string {
 	return `Without --shipped the bucket is only asked for its list, and each segment that was shipped must be in it.
-Of the index, the rows of messages and the mailboxes that see them are compared, and whether searches find each message by its mailboxes, sender, size and direction,
-and one in twenty, at random, by each of its words; with --words all. Where in a message a word stands is not compared. What the index has of messages that are
+Of the index, the rows of messages are compared (place, time, sender, recipients, direction, size; not what is taken from the header, as the subject), the
+mailboxes that see them, and whether searches find each message by its mailboxes, sender, size and direction, and one in twenty, at random, by each of its words;
+with --words all. Where in a message a word stands is not compared. What the index has of messages that are
 gone is no fault: it goes with its day.`
 }
 
@@ -76,9 +77,9 @@ func (r *verifyReport) show(e *env) error {
 	if !r.IndexChecked {
 		return nil
 	}
-	_, err := fmt.Fprintf(e.out, "index: %d rows; %d without a record, %d past retention without one, %d without a mailbox, %d without some words, %d of shipped segments and %d of other gateways not compared\n"+
+	_, err := fmt.Fprintf(e.out, "index: %d rows; %d without a record, %d past retention without one, %d differing from their records, %d without a mailbox, %d without some words, %d of shipped segments and %d of other gateways not compared\n"+
 		"records without a row: %d missing, %d not indexed yet, %d past retention, %d duplicates\n",
-		r.Rows, r.RowsWithoutRecord, r.RowsExpired, r.RowsWithoutBox, r.RowsWithoutWords, r.Shipped, r.Elsewhere, r.RecordsWithoutRow, r.NotYetIndexed, r.Expired, r.Duplicates)
+		r.Rows, r.RowsWithoutRecord, r.RowsExpired, r.RowsDiffering, r.RowsWithoutBox, r.RowsWithoutWords, r.Shipped, r.Elsewhere, r.RecordsWithoutRow, r.NotYetIndexed, r.Expired, r.Duplicates)
 	if err == nil {
 		_, err = fmt.Fprintf(e.out, "searches: %d messages looked up, %d of them by all their words\n", r.Compared, r.ComparedWhole)
 	}
@@ -99,6 +100,8 @@ func (r *verifyReport) verdict() error {
 		text += "; of some segments the bucket's copy is not as the one here: if the one here has no fault, delete that object, and it is sent again when keep_local has passed"
 	case r.RowsWithoutRecord > 0:
 		text += "; the index names records that are not there: if their segments lie elsewhere, bring them back, else: archive reindex --all"
+	case r.RowsDiffering > 0:
+		text += "; nothing is lost, but rows of the index are not as the archive has them (who wrote into the database?): archive reindex --all"
 	case r.RowsWithoutBox > 0:
 		text += "; nothing is lost, but some mailboxes do not find messages: archive reindex --missing"
 	case r.RowsWithoutWords > 0:

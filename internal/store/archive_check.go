@@ -13,7 +13,8 @@ type RecordRow struct {
 	Segment   string
 	Offset    int64
 	Length    int64
-	Mailboxes int  // that may see it
+	Mailboxes int // that may see it
+	Digest    Digest
 	Kept      bool // else its segment may be gone by right, while its day is kept for others
 }
 
@@ -21,15 +22,19 @@ type RecordRow struct {
 // take long: some seconds for a million messages.
 func (s *Store) EachRecordRow(ctx context.Context, f func(RecordRow) error) error {
 	return wrap("read the archive index", s.eachDay(ctx, func(tx pgx.Tx, suffix string) error {
-		rows, err := tx.Query(ctx, `SELECT m.id, m.segment, m.seg_offset, m.seg_length, coalesce(x.mailboxes, 0), coalesce(x.kept, archive_kept('', '', m.received, now()))
-			FROM message`+suffix+` m LEFT JOIN (SELECT received, id, count(*) AS mailboxes,
+		rows, err := tx.Query(ctx, `SELECT m.id, m.segment, m.seg_offset, m.seg_length, m.received, m.direction, m.sender, m.recipients, m.size, coalesce(x.mailboxes, '{}'), coalesce(x.kept, archive_kept('', '', m.received, now()))
+			FROM message`+suffix+` m LEFT JOIN (SELECT received, id, array_agg(mailbox || ' ' || domain) AS mailboxes,
 				bool_or(received > (SELECT now() - make_interval(hours => 24 * least(3650, min(days))) FROM retention) OR archive_kept(mailbox, domain, received, now())) AS kept
 				FROM message_mailbox`+suffix+` GROUP BY received, id) x ON x.received = m.received AND x.id = m.id`)
 		if err != nil {
 			return err
 		}
 		var r RecordRow
-		_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.Segment, &r.Offset, &r.Length, &r.Mailboxes, &r.Kept}, func() error { return f(r) })
+		var m IndexedMessage
+		_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.Segment, &r.Offset, &r.Length, &m.Received, &m.Direction, &m.Sender, &m.Recipients, &m.Size, &m.Mailboxes, &r.Kept}, func() error {
+			r.Mailboxes, r.Digest = len(m.Mailboxes), m.digest(m.Mailboxes)
+			return f(r)
+		})
 		return err
 	}))
 }
@@ -68,15 +73,6 @@ func (s *Store) eachDay(ctx context.Context, f func(tx pgx.Tx, suffix string) er
 		}
 	}
 	return nil
-}
-
-// CountMailboxes is how many RecordRow.Mailboxes a message for these has.
-func CountMailboxes(list []string) int {
-	seen := make(map[string]bool, len(list))
-	for _, m := range list {
-		seen[clean(m)] = true
-	}
-	return len(seen)
 }
 
 // KnownMessages returns those of the ids that the index has.
