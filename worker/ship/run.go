@@ -150,9 +150,16 @@ func (w *world) copy(ctx context.Context, name string, f *os.File, want ship.Sum
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", errStore, err)
 	}
-	there := err == nil && size == want.Size // of a run that was cut off, most likely
+	older := err == nil
+	there := older && size == want.Size // of a run that was cut off, most likely
 	for range tries {
 		if !there {
+			if older {
+				if err := w.mayReplace(name, size); err != nil {
+					return err
+				}
+				older = false
+			}
 			if _, err := f.Seek(0, io.SeekStart); err != nil {
 				return fmt.Errorf("ship segment: %w", err)
 			}
