@@ -60,37 +60,6 @@ type checker struct {
 	report   verifyReport
 }
 
-// verifyReport is what was found. Lists hold at most maxFaults entries.
-type verifyReport struct {
-	Segments          int     `json:"segments"`
-	Records           int64   `json:"records"`
-	Bytes             int64   `json:"bytes"`
-	Damaged           int64   `json:"damaged_bytes"`
-	Encrypted         int64   `json:"content_not_checked"`            // records that no identity decrypts: lengths and checksums are right
-	NewerVersion      uint16  `json:"newer_format_version,omitempty"` // met, and not readable by this program
-	Faults            []fault `json:"faults"`
-	FaultCount        int64   `json:"fault_count"`
-	Rows              int64   `json:"index_rows"`
-	RowsWithoutRecord int64   `json:"rows_without_record"`
-	RowsDiffering     int64   `json:"rows_differing"`       // of records that say something else, or for mailboxes that do not have the message
-	RowsWithoutBox    int64   `json:"rows_without_mailbox"` // of messages that a mailbox has and does not find
-	RowsWithoutWords  int64   `json:"rows_without_words"`   // of messages that are not found by all their words
-	Compared          int64   `json:"messages_looked_up"`   // in the index, by what the envelope says
-	ComparedWhole     int64   `json:"looked_up_by_words"`   // of them, by all their words
-	RowsExpired       int64   `json:"expired_rows"`         // past retention, so rightly without a record while their day stays
-	RecordsWithoutRow int64   `json:"records_without_row"`
-	Shipped           int64   `json:"rows_of_shipped_segments"` // not on this host: not compared
-	Elsewhere         int64   `json:"rows_of_other_gateways"`   // the same
-	Expired           int64   `json:"expired_records"`          // past retention, so rightly without a row
-	Duplicates        int64   `json:"duplicate_records"`        // of a message that has a row for another record
-	NotYetIndexed     int64   `json:"not_yet_indexed"`          // the worker has not come there yet
-	BadCopies         int64   `json:"bad_copies"`               // in the bucket, of segments that are on this host
-	LostObjects       int64   `json:"lost_objects"`             // verified in the bucket once, and not there any more
-	IndexChecked      bool    `json:"index_checked"`
-	BucketChecked     bool    `json:"bucket_checked"` // the bucket's own list was compared
-	OK                bool    `json:"ok"`
-}
-
 const maxFaults = 1000
 
 func (c *checker) fault(f fault) {
@@ -209,7 +178,7 @@ func (c *checker) missing(ctx context.Context) ([]string, error) {
 // returns the segments of which the index lacks something.
 func (c *checker) check(e *env) ([]string, error) {
 	c.begin, c.segments, c.gone, c.host = time.Now(), map[string]*logSegment{}, map[string]bool{}, e.settings.GatewayName()
-	c.report.Faults = []fault{}
+	c.report.Faults, c.report.Foreign = []fault{}, []string{}
 	if c.store != nil {
 		var err error
 		if c.before, err = c.store.SegmentOffsets(e.ctx); err != nil {
@@ -228,6 +197,9 @@ func (c *checker) check(e *env) ([]string, error) {
 		}
 	}
 	bar := e.bar(total, "reading segments", true)
+	if err := c.strangers(); err != nil {
+		return nil, err
+	}
 	if err := c.readLog(e.ctx, bar, list); err != nil {
 		return nil, fmt.Errorf("read the archive: %w", err)
 	}

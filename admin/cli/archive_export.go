@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"understudy/internal/archive"
@@ -27,7 +28,8 @@ maildir: one file a message, its time is when it was received.
 mbox: a message's lines that begin with any number of ">" and "From " get one ">" more (mboxrd), CRLF becomes LF.
 
 With --mailbox or --domain the export can be given away: Bcc fields are left out unless the mailbox, or the domain, sent the message, and the envelope
-names of the recipients only those of the domain (all, if it sent the message; none with --mailbox). Without, all is told. Each export is noted in the audit.`
+names of the recipients only those of the domain (all, if it sent the message; none with --mailbox). Without, all is told; with
+nothing to search for also what is past its retention and not removed yet. Each export is noted in the audit.`
 }
 
 type exportResult struct {
@@ -138,7 +140,14 @@ func (c *archiveExport) open(e *env) (out sink, finish func(error) error, err er
 		if err != nil {
 			return errors.Join(err, os.RemoveAll(partial))
 		}
-		return os.Rename(partial, c.Output)
+		if err := os.Rename(partial, c.Output); err != nil {
+			return err
+		}
+		dir, err := os.Open(filepath.Dir(c.Output))
+		if err != nil {
+			return err
+		}
+		return errors.Join(dir.Sync(), dir.Close())
 	}
 	if c.Format == "maildir" {
 		dir, err := mbox.NewMaildir(partial)
@@ -151,5 +160,5 @@ func (c *archiveExport) open(e *env) (out sink, finish func(error) error, err er
 	if err != nil {
 		return nil, nil, fmt.Errorf("export: %w (left from an export that was stopped? remove it)", err)
 	}
-	return newSink(c.Format, f), finish, nil
+	return newSink(c.Format, synced{f}), finish, nil
 }

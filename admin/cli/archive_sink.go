@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
+	"os"
 
 	"understudy/internal/archive"
 	"understudy/internal/mbox"
@@ -18,6 +19,11 @@ type sink interface {
 type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
+
+// synced is a file that is on the disk when it is closed.
+type synced struct{ *os.File }
+
+func (s synced) Close() error { return errors.Join(s.Sync(), s.File.Close()) }
 
 func newSink(format string, w io.WriteCloser) sink {
 	if format == "mbox" {
