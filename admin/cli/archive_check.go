@@ -29,7 +29,9 @@ type logSegment struct {
 	records []logRecord // by offset
 	end     int64       // how far it was read
 	open    bool
-	lacks   bool // the index has some of its messages, but not all of them
+
+	unreadable bool // not to its end: of what follows nothing is known
+	lacks      bool // the index has some of its messages, but not all of them
 
 	unchecked int64 // records that could not be decrypted
 }
@@ -85,6 +87,9 @@ func (c *checker) row(r store.RecordRow, shipped map[string]int64) {
 			if !seg.records[i].unread {
 				c.content(r, seg, &seg.records[i])
 			}
+			return
+		}
+		if seg.unreadable && r.Offset >= seg.end {
 			return
 		}
 	case away && r.Offset+r.Length <= size:

@@ -57,7 +57,7 @@ func (c *checker) lost(name, why string) {
 }
 
 // compareCopy compares the bucket's copy of a segment that is on this host
-// with it. It returns an error only when ctx ends.
+// with it. It returns an error only when ctx ends, or the bucket fails.
 func (c *checker) compareCopy(ctx context.Context, bar *progressbar.ProgressBar, s ship.Segment) error {
 	f, err := os.Open(s.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,11 +72,14 @@ func (c *checker) compareCopy(ctx context.Context, bar *progressbar.ProgressBar,
 	if err != nil {
 		why = err.Error()
 	}
+	var bucket *ship.StoreError
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.As(err, &bucket): // says nothing about the copy
+		return err
 	case why != "":
 		c.report.BadCopies++
 		c.fault(fault{Segment: s.Name, Why: why})
@@ -94,6 +97,9 @@ func (c *checker) difference(ctx context.Context, f *os.File, s ship.Segment) (s
 		if _, here := os.Stat(s.Path); errors.Is(here, fs.ErrNotExist) {
 			return "", nil // expired meanwhile
 		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = &ship.StoreError{Err: err}
 	}
 	if err != nil || got == want {
 		return "", err

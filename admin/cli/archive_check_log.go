@@ -31,10 +31,14 @@ func (c *checker) readLog(ctx context.Context, bar *progressbar.ProgressBar, lis
 	return g.Wait()
 }
 
-// readSegment returns an error only when ctx ends or the database fails;
-// whatever else is wrong is a fault.
+// readSegment returns an error only when ctx ends, or the database or the
+// bucket fails: then nothing can be said. Whatever else is wrong is a fault.
 func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar, name string) error {
 	r, err := c.archive.OpenSegment(ctx, name)
+	var bucket *ship.StoreError
+	if errors.As(err, &bucket) {
+		return err
+	}
 	if err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -42,7 +46,8 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 			c.gone[name] = true
 			return nil
 		}
-		c.segments[name] = &logSegment{}
+		c.segments[name] = &logSegment{unreadable: true}
+		c.report.Unreadable++
 		c.fault(fault{Segment: name, Why: err.Error()})
 		return nil
 	}
@@ -68,8 +73,12 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 			seg.unchecked++
 			continue
 		}
+		if errors.As(err, &bucket) {
+			return err
+		}
 		if err != nil {
 			faults = append(faults, fault{Segment: name, Offset: at, Why: err.Error()})
+			seg.unreadable = true
 			break
 		}
 		if err := words.add(ctx, rec); err != nil {
@@ -97,6 +106,9 @@ func (c *checker) readSegment(ctx context.Context, bar *progressbar.ProgressBar,
 	defer c.mu.Unlock()
 	c.segments[name] = seg
 	c.report.Segments++
+	if seg.unreadable {
+		c.report.Unreadable++
+	}
 	c.report.Records += int64(len(seg.records))
 	c.report.Encrypted += seg.unchecked
 	c.report.Bytes += seg.end

@@ -197,6 +197,9 @@ func (c *archiveReindex) missing(e *env, s *store.Store, r ship.Reader, result *
 	if n := check.report.RowsWithoutRecord + check.report.RowsDiffering; n > 0 {
 		e.progress("%d rows of the index are of no record, or not as their records are: these stay; verify says what to do", n)
 	}
+	if check.report.Unreadable > 0 {
+		e.progress("%d segments cannot be read, and are left out; verify says which, and why", check.report.Unreadable)
+	}
 	result.Missing, result.Lacking = check.report.RecordsWithoutRow, check.report.RowsWithoutBox+check.report.RowsWithoutWords
 	segments, err := check.archive.Segments(e.ctx)
 	if err != nil {

@@ -35,6 +35,7 @@ type verifyReport struct {
 	NotYetIndexed     int64    `json:"not_yet_indexed"`          // the worker has not come there yet
 	BadCopies         int64    `json:"bad_copies"`               // in the bucket, of segments that are on this host
 	LostObjects       int64    `json:"lost_objects"`             // verified in the bucket once, and not there any more
+	Unreadable        int64    `json:"unreadable_segments"`      // or of which a part cannot be read; their rows are not compared
 	Misplaced         int64    `json:"misplaced_segments"`       // in the archive's directory, where nothing reads them
 	Foreign           []string `json:"foreign_files"`            // some of those there that are no segments
 	ForeignCount      int64    `json:"foreign_file_count"`
@@ -73,6 +74,8 @@ func (r *verifyReport) show(e *env) error {
 func (r *verifyReport) verdict() error {
 	text := fmt.Sprintf("the archive has %d faults", r.FaultCount)
 	switch {
+	case r.Unreadable > 0:
+		text += "; segments cannot be read: run this as root or as the owner of the archive; if it is the disk, put a backup's file, or the bucket's, in their place"
 	case r.NewerVersion > 0:
 		text += fmt.Sprintf("; a later release wrote records of format version %d: update this program, then: archive reindex --missing", r.NewerVersion)
 	case r.Damaged > 0:

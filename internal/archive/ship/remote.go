@@ -38,7 +38,8 @@ func openRemote(ctx context.Context, b *Bucket, segment string) (*remote, error)
 	return &remote{ctx: ctx, bucket: b, segment: segment, size: size, blocks: map[int64][]byte{}}, nil
 }
 
-// ReadAt implements io.ReaderAt, for one goroutine at a time.
+// ReadAt implements io.ReaderAt, for one goroutine at a time. Its error is a
+// StoreError, but for what says something about the segment.
 func (r *remote) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read %s at %d: %w", r.segment, off, fs.ErrInvalid)
@@ -48,7 +49,7 @@ func (r *remote) ReadAt(p []byte, off int64) (int, error) {
 		at := off + int64(n)
 		block, err := r.block(at / blockBytes)
 		if err != nil {
-			return n, err
+			return n, storeError(err)
 		}
 		n += copy(p[n:], block[at%blockBytes:])
 	}
