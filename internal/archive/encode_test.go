@@ -50,7 +50,7 @@ func checkEncode(t *testing.T, body []byte, busy bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, err := entryHead(e, int64(len(body)))
+	head, err := entryHead(nil, e, int64(len(body)))
 	if err != nil {
 		t.Fatal(err)
 	}

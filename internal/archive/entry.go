@@ -13,26 +13,27 @@ const tarBlock = 512
 
 var zeros [tarBlock]byte
 
-// entryHead makes what comes before a message of size bytes in its tar entry:
-// what archive/tar writes, at a tenth of its cost. Behind it the entry is
-// padded to 512 bytes; there is no end-of-archive marker.
-func entryHead(e *Envelope, size int64) ([]byte, error) {
+// entryHead makes what comes before a message of size bytes in its tar entry,
+// behind what is in b: what archive/tar writes, at a tenth of its cost. Behind
+// it the entry is padded to 512 bytes; there is no end-of-archive marker.
+func entryHead(b []byte, e *Envelope, size int64) ([]byte, error) {
 	records, err := paxRecords(e)
 	if err != nil {
-		return nil, err
+		return b, err
 	}
-	b := make([]byte, tarBlock, 5*tarBlock)
+	begin := len(b)
+	b = append(b, zeros[:]...)
 	for _, r := range records {
 		if r[1] != "" {
 			b = appendRecord(b, r[0], r[1])
 		}
 	}
-	length := len(b) - tarBlock
+	length := len(b) - begin - tarBlock
 	b = append(b, zeros[:-length&(tarBlock-1)]...)
 	name := e.ID.String() + nameSuffix
-	ustarHeader(b[:tarBlock], &extendedTemplate, "PaxHeaders.0/"+name, int64(length), 0)
+	extendedTemplate.fill(b[begin:begin+tarBlock], extendedPrefix, name, int64(length), 0)
 	b = append(b, zeros[:]...)
-	ustarHeader(b[len(b)-tarBlock:], &fileTemplate, name, size, max(0, e.Received.Unix()))
+	fileTemplate.fill(b[len(b)-tarBlock:], "", name, size, max(0, e.Received.Unix()))
 	return b, nil
 }
 
@@ -48,10 +49,17 @@ func appendRecord(b []byte, key, value string) []byte {
 	return append(append(append(append(b, key...), '='), value...), '\n')
 }
 
-// Headers of an entry without its name, size and time.
+// template is a header block without its name, size, time and checksum.
+type template struct {
+	block [tarBlock]byte
+	sum   int64 // of its bytes, the checksum's own field counted as blanks
+}
+
+const extendedPrefix = "PaxHeaders.0/" // of an extended header's name
+
 var extendedTemplate, fileTemplate = templates()
 
-func templates() (extended, file [tarBlock]byte) {
+func templates() (extended, file template) {
 	h, err := TarHeader(&Envelope{ID: uuid.Nil, Received: time.Unix(0, 0), Direction: Inbound}, 0)
 	if err != nil {
 		panic("the empty envelope is small: " + err.Error())
@@ -60,24 +68,33 @@ func templates() (extended, file [tarBlock]byte) {
 	if err := tar.NewWriter(&b).WriteHeader(h); err != nil {
 		panic("the empty envelope is valid: " + err.Error())
 	}
-	return [tarBlock]byte(b.Bytes()), [tarBlock]byte(b.Bytes()[b.Len()-tarBlock:])
+	return newTemplate(b.Bytes()[:tarBlock]), newTemplate(b.Bytes()[b.Len()-tarBlock:])
 }
 
-// ustarHeader completes a header block (POSIX.1-2017, pax, "ustar Interchange
-// Format").
-func ustarHeader(b []byte, template *[tarBlock]byte, name string, size, modified int64) {
-	copy(b, template[:])
-	copy(b, name)
+func newTemplate(block []byte) (t template) {
+	copy(t.block[:], block)
+	clear(t.block[:100])
+	clear(t.block[124:156])
+	t.sum = 8*' ' + sumOf(t.block[:])
+	return t
+}
+
+// fill makes a header block (POSIX.1-2017, pax, "ustar Interchange Format"),
+// named prefix and name.
+func (t *template) fill(b []byte, prefix, name string, size, modified int64) {
+	copy(b, t.block[:])
+	copy(b[copy(b, prefix):], name)
 	octal(b[124:136], size)
 	octal(b[136:148], modified)
-	sum := int64(8 * ' ') // the checksum's own field counts as blanks
-	for i, c := range b {
-		if i < 148 || i >= 156 {
-			sum += int64(c)
-		}
-	}
-	octal(b[148:155], sum)
+	octal(b[148:155], t.sum+sumOf(b[:100])+sumOf(b[124:148]))
 	b[155] = ' '
+}
+
+func sumOf(b []byte) (sum int64) {
+	for _, c := range b {
+		sum += int64(c)
+	}
+	return sum
 }
 
 // octal fills a field with leading zeros and a NUL at its end. 11 digits hold

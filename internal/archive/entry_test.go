@@ -32,7 +32,7 @@ func TestEntryHead(t *testing.T) {
 			if err := tar.NewWriter(&want).WriteHeader(h); err != nil {
 				t.Fatal(err)
 			}
-			got, err := entryHead(e, size)
+			got, err := entryHead(nil, e, size)
 			if err != nil || !bytes.Equal(want.Bytes(), got) {
 				t.Fatalf("%d bytes: %v\n%q\nwant\n%q", size, err, got, want.Bytes())
 			}

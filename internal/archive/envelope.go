@@ -116,8 +116,11 @@ func envelopeOf(h *tar.Header) (*Envelope, error) {
 // list writes addresses as a JSON array of escaped strings.
 func list(addresses []string) string {
 	if !slices.ContainsFunc(addresses, unusual) {
-		if len(addresses) == 0 {
+		switch len(addresses) {
+		case 0:
 			return "[]"
+		case 1:
+			return `["` + addresses[0] + `"]`
 		}
 		return `["` + strings.Join(addresses, `","`) + `"]`
 	}

@@ -58,8 +58,12 @@ func (h *header) wrap() []byte {
 }
 
 // marshal makes the header, and of an encrypted record what wraps its payload.
-func (h *header) marshal() []byte {
-	b := make([]byte, headerSize, headerSize+wrapSize)
+func (h *header) marshal() []byte { return h.append(nil) }
+
+// append is marshal behind what is in out.
+func (h *header) append(out []byte) []byte {
+	out = append(out, make([]byte, headerSize)...)
+	b := out[len(out)-headerSize:]
 	version := uint16(versionPlain)
 	if h.encrypted {
 		version = versionEncrypted
@@ -75,9 +79,9 @@ func (h *header) marshal() []byte {
 	copy(b[44:60], h.id[:])
 	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 	if h.encrypted {
-		b = append(b, h.wrap()...)
+		out = append(out, h.wrap()...)
 	}
-	return b
+	return out
 }
 
 // prefixSize is the length of what every header of a segment begins with.

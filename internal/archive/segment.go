@@ -81,11 +81,14 @@ func (s *segment) publish() error {
 func (s *segment) write(batch []*pending) error {
 	offset := s.committed
 	out := newGather(s.file, offset)
+	heads := make([]byte, 0, len(batch)*(headerSize+wrapSize)) // never grows: parts point into it
 	for _, p := range batch {
 		p.header.nonce = s.nonce
 		p.ref = Ref{Segment: s.name, Offset: offset, Length: headerSize + p.header.payload}
 		offset += p.ref.Length
-		out.parts = append(append(out.parts, p.header.marshal()), p.payload.memory...)
+		at := len(heads)
+		heads = p.header.append(heads)
+		out.parts = append(append(out.parts, heads[at:]), p.payload.memory...)
 		if rest := p.payload.rest; rest != nil {
 			if err := out.copy(rest.reader(), rest.Size()); err != nil {
 				return err

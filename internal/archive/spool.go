@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -168,17 +169,21 @@ func (s *Spool) WriteTo(w io.Writer) (int64, error) {
 }
 
 // reader reads everything from the start.
-func (s *Spool) reader() io.Reader {
-	var all []io.Reader
-	inFile := s.size
-	for _, part := range s.parts() {
+func (s *Spool) reader() io.Reader { return s.readerWith(nil, nil) }
+
+// readerWith reads head, everything, and tail.
+func (s *Spool) readerWith(head, tail []byte) io.Reader {
+	if s.file == nil {
+		all := append(make(net.Buffers, 0, len(s.more)+3), head)
+		all = append(append(all, s.parts()...), tail)
+		return &all
+	}
+	inFile, parts := s.size, net.Buffers(s.parts())
+	for _, part := range parts {
 		inFile -= int64(len(part))
-		all = append(all, bytes.NewReader(part))
 	}
-	if s.file != nil {
-		all = append([]io.Reader{io.NewSectionReader(s.file, 0, inFile)}, all...)
-	}
-	return io.MultiReader(all...)
+	parts = append(parts, tail)
+	return io.MultiReader(bytes.NewReader(head), io.NewSectionReader(s.file, 0, inFile), &parts)
 }
 
 // Close frees what the spool holds. It may be called more than once.

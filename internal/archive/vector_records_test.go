@@ -57,7 +57,7 @@ func twoFrames(t *testing.T, n nonce) []byte {
 		Recipients: []string{"ana@example.test"}, Mailboxes: []string{"ana@example.test"}}
 	var plain bytes.Buffer
 	const body = "Subject: five\r\n\r\nin two frames\r\n"
-	head, err := entryHead(e, int64(len(body)))
+	head, err := entryHead(nil, e, int64(len(body)))
 	if err != nil {
 		t.Fatal(err)
 	}
