@@ -48,11 +48,19 @@ transit-cleanup unix n - n - 0 cleanup
   -o message_drop_headers=
 `
 
+// partsCF is that of the listener parts.
+const partsCF = ` inet n - n - - smtpd
+  -o cleanup_service_name=parts-cleanup
+parts-cleanup unix n - n - 0 cleanup
+  -o disable_mime_input_processing=no
+`
+
 // postfix is a real Postfix instance of a test's own.
 type postfix struct {
 	*postfixtest.Instance
 	smtp    string // host:port
 	transit string // of a listener that keeps all header fields, as the public one of ansible/
+	parts   string // of one that looks at the parts of messages, as Postfix does without a setting
 	socket  string // where its milter is to listen
 	sink    *sink
 }
@@ -60,12 +68,12 @@ type postfix struct {
 // startPostfix starts an instance that relays all mail to a sink.
 func startPostfix(t *testing.T) *postfix {
 	t.Helper()
-	p := &postfix{smtp: freeport.For(t), transit: freeport.For(t), sink: newSink(t)}
+	p := &postfix{smtp: freeport.For(t), transit: freeport.For(t), parts: freeport.For(t), sink: newSink(t)}
 	_, sinkPort, _ := net.SplitHostPort(p.sink.addr)
 	p.Instance = postfixtest.New(t, postfixtest.Main+fmt.Sprintf(mainCF, sinkPort),
-		p.smtp+" inet n - n - - smtpd\n"+p.transit+transitCF+postfixtest.Services)
+		p.smtp+" inet n - n - - smtpd\n"+p.transit+transitCF+p.parts+partsCF+postfixtest.Services)
 	p.socket = p.Sidecar("milter")
-	p.StartFor(t, p.smtp, p.transit)
+	p.StartFor(t, p.smtp, p.transit, p.parts)
 	return p
 }
 

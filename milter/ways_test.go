@@ -75,6 +75,34 @@ func TestByteExactWays(t *testing.T) {
 	checkDelivered(t, p, got)
 }
 
+// TestHeadersOfParts: Postfix takes the blanks before a colon out of the headers
+// of MIME parts too, unless it is told to leave parts alone.
+func TestHeadersOfParts(t *testing.T) {
+	t.Parallel()
+	p, s := startBoth(t)
+	const message = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type : text/plain\r\nX\t: y\r\n\r\nA : b\r\n--b--\r\n"
+	want := map[string]string{} // by sender
+	for sender, way := range map[string]struct{ addr, stored string }{
+		"left@example.org":    {p.smtp, message},
+		"changed@example.org": {p.parts, strings.NewReplacer("Content-Type : text", "Content-Type: text", "X\t:", "X:").Replace(message)},
+	} {
+		if reply := connectTo(t, way.addr).send(sender, []byte(message), "ana@example.test"); !strings.HasPrefix(reply, "250") {
+			t.Fatalf("%s: %s", sender, reply)
+		}
+		want[sender] = way.stored
+	}
+	got := readArchive(t, s.archive)
+	if len(got) != len(want) {
+		t.Errorf("%d archived", len(got))
+	}
+	for _, a := range got {
+		if a.body != want[a.Sender] {
+			t.Errorf("%s: archived with other bytes, first difference:\n%s", a.Sender, firstDifference(want[a.Sender], a.body))
+		}
+	}
+	checkDelivered(t, p, got)
+}
+
 func sendData(c *client, sender string, message []byte) string {
 	return c.send(sender, message, "ana@example.test")
 }
