@@ -161,58 +161,51 @@ func TestDroppingWaitsForNoSearch(t *testing.T) {
 func TestSearchAfterDeadlock(t *testing.T) {
 	t.Parallel()
 	s, search := threeDays(t)
-	type result struct {
-		n   int
-		err error
-	}
-	done := make(chan result, 1)
-	err := as(t, "postgres", s).tx(t.Context(), func(tx pgx.Tx) error {
-		for _, sql := range []string{`SET LOCAL deadlock_timeout = '10min'`, `LOCK TABLE message_20260301 IN ACCESS EXCLUSIVE MODE`} {
-			if _, err := tx.Exec(t.Context(), sql); err != nil {
-				return err
-			}
-		}
-		go func() { n, err := search(); done <- result{n, err} }()
-		waitForLock(t, s, 1)
-		_, err := tx.Exec(t.Context(), `LOCK TABLE posting_20260301 IN ACCESS EXCLUSIVE MODE`) // until the search is ended
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := <-done; r.err != nil || r.n != 3 {
-		t.Errorf("%d found, %v", r.n, r.err)
+	n, err := deadlocked(t, s, `LOCK TABLE message_20260301 IN ACCESS EXCLUSIVE MODE`, `LOCK TABLE posting_20260301 IN ACCESS EXCLUSIVE MODE`, search)
+	if err != nil || n != 3 {
+		t.Errorf("%d found, %v", n, err)
 	}
 }
 
-// TestDroppingAfterDeadlock: a DropIndex that PostgreSQL ends because it and
-// another wait for each other begins again.
+// TestDroppingAfterDeadlock: so does a DropIndex.
 func TestDroppingAfterDeadlock(t *testing.T) {
 	t.Parallel()
 	s, search := threeDays(t)
-	type result struct {
-		n   int64
-		err error
-	}
-	done := make(chan result, 1)
-	err := as(t, "postgres", s).tx(t.Context(), func(tx pgx.Tx) error {
-		for _, sql := range []string{`SET LOCAL deadlock_timeout = '10min'`, `LOCK TABLE message_mailbox IN ACCESS SHARE MODE`} {
-			if _, err := tx.Exec(t.Context(), sql); err != nil {
-				return err
-			}
-		}
-		go func() { n, err := s.DropIndex(t.Context(), []string{"s1"}); done <- result{n, err} }()
-		waitForLock(t, s, 1)
-		_, err := tx.Exec(t.Context(), `LOCK TABLE message IN ACCESS SHARE MODE`) // until the dropping is ended
-		return err
+	n, err := deadlocked(t, s, `LOCK TABLE message_mailbox IN ACCESS SHARE MODE`, `LOCK TABLE message IN ACCESS SHARE MODE`, func() (int, error) {
+		n, err := s.DropIndex(t.Context(), []string{"s1"})
+		return int(n), err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := <-done; r.err != nil || r.n != 3 {
-		t.Errorf("%d dropped, %v", r.n, r.err)
+	if err != nil || n != 3 {
+		t.Errorf("%d dropped, %v", n, err)
 	}
 	if n, err := search(); err != nil || n != 0 {
 		t.Errorf("%d found, %v", n, err)
 	}
+}
+
+// deadlocked calls f while a transaction that holds the first lock takes the
+// second as soon as f waits, so that PostgreSQL has to end f. It returns what f
+// does.
+func deadlocked(t *testing.T, s *Store, first, second string, f func() (int, error)) (n int, err error) {
+	t.Helper()
+	done := make(chan struct{})
+	failed := as(t, "postgres", s).tx(t.Context(), func(tx pgx.Tx) error {
+		for _, sql := range []string{`SET LOCAL deadlock_timeout = '10min'`, first} {
+			if _, err := tx.Exec(t.Context(), sql); err != nil {
+				return err
+			}
+		}
+		go func() {
+			defer close(done)
+			n, err = f()
+		}()
+		waitForLock(t, s, 1)
+		_, err := tx.Exec(t.Context(), second)
+		return err
+	})
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	<-done
+	return n, err
 }
