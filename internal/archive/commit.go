@@ -15,8 +15,10 @@ func (w *Writer) run() {
 	recovered := time.Now()
 	for {
 		select {
-		case p := <-w.queue:
-			w.commit(w.collect(p))
+		case <-w.line.wake:
+			if b := w.line.take(); b != nil {
+				w.commit(b)
+			}
 		case <-tick.C:
 			w.rotate()
 			if since := time.Since(recovered); since >= recoverEvery && w.orphans || since >= lookEvery {
@@ -32,60 +34,28 @@ func (w *Writer) run() {
 
 // finish writes what still waits and seals the segment.
 func (w *Writer) finish() {
-	for {
-		select {
-		case p := <-w.queue:
-			w.commit(w.collect(p))
-			continue
-		default:
-		}
-		break
+	for b := w.line.take(); b != nil; b = w.line.take() {
+		w.commit(b)
 	}
 	if w.seg != nil {
 		w.closeErr = w.retire()
 	}
 }
 
-// collect takes what waits behind first, without waiting for more: while one
-// batch is being synced the next one gathers by itself.
-func (w *Writer) collect(first *pending) []*pending {
-	var batch []*pending
-	bytes := int64(0)
-	add := func(p *pending) {
-		if p.state.CompareAndSwap(waiting, taken) {
-			batch, bytes = append(batch, p), bytes+p.header.payload
-		} else {
-			p.payload.Close()
-		}
-	}
-	add(first)
-	for len(batch) < batchMessages && bytes < batchBytes {
-		select {
-		case p := <-w.queue:
-			add(p)
-			continue
-		default:
-		}
-		break
-	}
-	return batch
-}
-
 // commit makes a batch durable, or none of it, and answers everybody in it.
-func (w *Writer) commit(batch []*pending) {
-	if len(batch) == 0 {
-		return
+func (w *Writer) commit(b *batch) {
+	if len(b.messages) == 0 {
+		return // they all left
 	}
-	err := w.store(batch)
-	if err != nil {
-		w.log.Error("archive batch not written; its messages are refused for now", "messages", len(batch), "error", err)
+	if b.err = w.store(b.messages); b.err != nil {
+		w.log.Error("archive batch not written; its messages are refused for now", "messages", len(b.messages), "error", b.err)
 	} else {
-		w.metrics.batch.Observe(float64(len(batch)))
+		w.metrics.batch.Observe(float64(len(b.messages)))
 	}
-	for _, p := range batch {
+	for _, p := range b.messages {
 		p.payload.Close()
-		p.result <- err
 	}
+	close(b.done)
 }
 
 func (w *Writer) store(batch []*pending) error {

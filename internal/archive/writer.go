@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,11 +17,8 @@ import (
 )
 
 const (
-	queueLength   = 1024
-	batchMessages = 512
-	batchBytes    = 64 << 20
-	recoverEvery  = time.Minute      // how often segments that could not be sealed are tried again
-	lookEvery     = 10 * time.Minute // how often segments are looked for that another writer left when it died
+	recoverEvery = time.Minute      // how often segments that could not be sealed are tried again
+	lookEvery    = 10 * time.Minute // how often segments are looked for that another writer left when it died
 )
 
 // Options of a Writer. Zero values mean the defaults.
@@ -49,31 +45,15 @@ type Writer struct {
 	log        *slog.Logger
 	metrics    *metrics
 	compressor *compressor
-	queue      chan *pending
+	line       *line
 	stop       chan struct{} // closed by Close
 	done       chan struct{} // closed when the writing goroutine has ended
-	stopping   atomic.Bool
 	closeErr   error // of sealing at the end; read after done
 
 	// Owned by the writing goroutine.
 	seg     *segment // nil when none is open
 	orphans bool     // a segment could not be sealed: recover it later
 }
-
-// pending is one message on its way to the disk.
-type pending struct {
-	header  header
-	payload *payload
-	ref     Ref
-	state   atomic.Int32 // waiting, taken or abandoned
-	result  chan error   // takes one value
-}
-
-const (
-	waiting   = iota
-	taken     // the writing goroutine has it and will answer
-	abandoned // its caller no longer waits: not to be written
-)
 
 // OpenWriter opens the archive in dir, which it makes if need be, and seals
 // the segments that a dead process left open.
@@ -87,8 +67,7 @@ func OpenWriter(dir string, opts Options) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{dir: dir, opts: opts, log: opts.Log, metrics: newMetrics(opts.Metrics),
-		compressor: c, queue: make(chan *pending, queueLength),
-		stop: make(chan struct{}), done: make(chan struct{})}
+		compressor: c, line: newLine(), stop: make(chan struct{}), done: make(chan struct{})}
 	for _, d := range []string{dir, filepath.Join(dir, openDir)} {
 		if err := makeDir(d, dirMode); err != nil {
 			return nil, fmt.Errorf("open archive: %w", err)
@@ -156,38 +135,30 @@ func (w *Writer) append(ctx context.Context, e *Envelope, message *Spool) (Ref, 
 	if payload.stored {
 		w.metrics.stored.Inc()
 	}
-	p := &pending{header: h, payload: payload, result: make(chan error, 1)}
-	select {
-	case w.queue <- p: // from here on the writing goroutine closes the payload
-	case <-ctx.Done():
-		payload.Close()
-		return Ref{}, fmt.Errorf("wait for the writer: %w", context.Cause(ctx))
-	case <-w.stop:
+	p := &pending{header: h, payload: payload}
+	b := w.line.add(p)
+	if b == nil {
 		payload.Close()
 		return Ref{}, ErrClosed
 	}
 	select {
-	case err = <-p.result:
-	case <-ctx.Done():
-		p.state.CompareAndSwap(waiting, abandoned)
-		return Ref{}, fmt.Errorf("wait for the disk: %w", context.Cause(ctx))
-	case <-w.done:
-		if p.state.CompareAndSwap(waiting, abandoned) { // came when the queue was already drained
-			payload.Close()
-			return Ref{}, ErrClosed
+	case <-b.done: // the writing goroutine has closed the payload
+		if b.err != nil {
+			return Ref{}, b.err
 		}
-		err = <-p.result
+		return p.ref, nil
+	case <-ctx.Done():
+		if w.line.leave(b, p) {
+			payload.Close()
+		}
+		return Ref{}, fmt.Errorf("wait for the disk: %w", context.Cause(ctx))
 	}
-	if err != nil {
-		return Ref{}, err
-	}
-	return p.ref, nil
 }
 
 // Close writes what waits, seals the segment and returns. Further Appends
 // return ErrClosed.
 func (w *Writer) Close() error {
-	if w.stopping.CompareAndSwap(false, true) {
+	if w.line.close() {
 		close(w.stop)
 	}
 	<-w.done

@@ -90,7 +90,7 @@ func TestGroupCommit(t *testing.T) {
 	for i := range 199 {
 		wg.Go(func() { appendTest(t, w, testEnvelope(1+i), []byte("x")) })
 	}
-	wait.True(t, "the others wait", func() bool { return len(w.queue) == 199 })
+	wait.True(t, "the others wait", func() bool { return w.line.waiting() == 199 })
 	release()
 	wg.Wait()
 	if n := syncs.Load(); n != 2 {
