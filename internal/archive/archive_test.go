@@ -64,15 +64,15 @@ func appendTest(t testing.TB, w *Writer, e *Envelope, body []byte) Ref {
 	return ref
 }
 
-// stored is a record read back with its body.
-type stored struct {
+// readBack is a record read back with its body.
+type readBack struct {
 	Envelope Envelope
 	Ref      Ref
 	Body     string
 }
 
 // readAll reads every record of every segment.
-func readAll(t testing.TB, dir string) (out []stored, damaged int64) {
+func readAll(t testing.TB, dir string) (out []readBack, damaged int64) {
 	t.Helper()
 	segments, err := Segments(dir)
 	if err != nil {
@@ -85,7 +85,7 @@ func readAll(t testing.TB, dir string) (out []stored, damaged int64) {
 	return out, damaged
 }
 
-func readSegment(t testing.TB, dir, name string, keys ...age.Identity) (out []stored, damaged int64) {
+func readSegment(t testing.TB, dir, name string, keys ...age.Identity) (out []readBack, damaged int64) {
 	t.Helper()
 	r, err := OpenSegment(dir, name, keys...)
 	if err != nil {
@@ -107,7 +107,7 @@ func readSegment(t testing.TB, dir, name string, keys ...age.Identity) (out []st
 		if int64(len(body)) != rec.Size {
 			t.Fatalf("body of %s has %d bytes, want %d", rec.ID, len(body), rec.Size)
 		}
-		out = append(out, stored{rec.Envelope, rec.Ref, string(body)})
+		out = append(out, readBack{rec.Envelope, rec.Ref, string(body)})
 	}
 }
 
@@ -137,12 +137,12 @@ func TestRoundTripOfCorpus(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := openTest(t, dir, Options{MaxBytes: 512 << 10})
-	want := map[uuid.UUID]stored{}
+	want := map[uuid.UUID]readBack{}
 	n := 0
 	for _, body := range corpus(t) {
 		e := testEnvelope(n)
 		n++
-		want[e.ID] = stored{*e, appendTest(t, w, e, body), string(body)}
+		want[e.ID] = readBack{*e, appendTest(t, w, e, body), string(body)}
 	}
 	for _, state := range []string{"open", "sealed"} {
 		got, damaged := readAll(t, dir)
@@ -194,7 +194,7 @@ func TestEnvelopeKeepsAnyBytes(t *testing.T) {
 	for i := range many {
 		many[i] = fmt.Sprintf("%s%d@example.test", strings.Repeat("x", 60), i)
 	}
-	var want []stored
+	var want []readBack
 	for _, e := range []*Envelope{
 		{Sender: "", Recipients: []string{}, Mailboxes: []string{}, Direction: Outbound},
 		{Sender: string(all), Recipients: []string{string(all), "", "a,b\"]", "\u2028"}, Mailboxes: []string{"é@example.test"}, Direction: Internal},
@@ -203,7 +203,7 @@ func TestEnvelopeKeepsAnyBytes(t *testing.T) {
 	} {
 		e.ID, e.Received = uuid.Must(uuid.NewV7()), time.Now().UTC().Truncate(time.Microsecond)
 		for _, body := range []string{"", "x", strings.Repeat("y", 511), strings.Repeat("z", 512), "no final newline\r\n.\r\nend"} {
-			want = append(want, stored{*e, appendTest(t, w, e, []byte(body)), body})
+			want = append(want, readBack{*e, appendTest(t, w, e, []byte(body)), body})
 		}
 	}
 	got, damaged := readAll(t, dir)

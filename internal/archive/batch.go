@@ -13,7 +13,7 @@ const (
 // pending is one message on its way to the disk.
 type pending struct {
 	header  header
-	payload *payload
+	payload payload
 	ref     Ref
 }
 

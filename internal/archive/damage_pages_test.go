@@ -18,7 +18,7 @@ func randomBytes(seed uint64, n int) []byte {
 
 // largeSegment is sealed, of many records of many sizes, some larger than the
 // scanner's buffer.
-func largeSegment(t *testing.T) (dir, name string, content []byte, want []stored) {
+func largeSegment(t *testing.T) (dir, name string, content []byte, want []readBack) {
 	t.Helper()
 	dir = t.TempDir()
 	w := openTest(t, dir, Options{})
@@ -28,7 +28,7 @@ func largeSegment(t *testing.T) (dir, name string, content []byte, want []stored
 			size = scanBuffer + i*100
 		}
 		e, body := testEnvelope(i), randomBytes(uint64(i), size)
-		want = append(want, stored{*e, appendTest(t, w, e, body), string(body)})
+		want = append(want, readBack{*e, appendTest(t, w, e, body), string(body)})
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)

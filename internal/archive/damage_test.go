@@ -16,14 +16,14 @@ import (
 
 // smallSegment writes n messages and returns the sealed segment's name and
 // bytes, and its records.
-func smallSegment(t testing.TB, n int) (name string, content []byte, want []stored) {
+func smallSegment(t testing.TB, n int) (name string, content []byte, want []readBack) {
 	t.Helper()
 	dir := t.TempDir()
 	w := openTest(t, dir, Options{})
 	for i := range n {
 		body := bytes.Repeat(fmt.Appendf(nil, "message %d\r\n", i), 20)
 		e := testEnvelope(i)
-		want = append(want, stored{*e, appendTest(t, w, e, body), string(body)})
+		want = append(want, readBack{*e, appendTest(t, w, e, body), string(body)})
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestFlippedBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, damaged := readSegment(t, dir, name)
-		var expected []stored
+		var expected []readBack
 		var lost int64
 		for _, s := range want {
 			if int64(i) >= s.Ref.Offset && int64(i) < s.Ref.Offset+s.Ref.Length {

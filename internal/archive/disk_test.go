@@ -37,10 +37,10 @@ func TestUnreadableSectors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := openTest(t, dir, Options{})
-	var want []stored
+	var want []readBack
 	for i := range 200 {
 		e, body := testEnvelope(i), randomBytes(uint64(i), i*37%3000)
-		want = append(want, stored{*e, appendTest(t, w, e, body), string(body)})
+		want = append(want, readBack{*e, appendTest(t, w, e, body), string(body)})
 	}
 	w.Close()
 	name := want[0].Ref.Segment
@@ -67,7 +67,7 @@ func TestUnreadableSectors(t *testing.T) {
 
 // checkSurvivors reads to the end and expects every record but those that may
 // be lost.
-func checkSurvivors(t *testing.T, r *SegmentReader, want []stored, mayBeLost func(Ref) bool) {
+func checkSurvivors(t *testing.T, r *SegmentReader, want []readBack, mayBeLost func(Ref) bool) {
 	t.Helper()
 	defer r.Close()
 	found := map[string]string{}

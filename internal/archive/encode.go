@@ -2,14 +2,12 @@ package archive
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"sync"
 	"time"
 
 	"filippo.io/age"
-	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -51,9 +49,6 @@ type frame struct {
 	packed []byte
 }
 
-// heads keep what comes before messages.
-var heads = sync.Pool{New: func() any { b := make([]byte, 0, 5*tarBlock); return &b }}
-
 func newCompressor(cores int, limit rate.Limit, recipients ...age.Recipient) (*compressor, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(cores), zstd.WithWindowSize(frameSize),
 		zstd.WithEncoderLevel(zstd.SpeedFastest), // mail gains 1 % from more, at 2 to 4 times the work
@@ -67,53 +62,70 @@ func newCompressor(cores int, limit rate.Limit, recipients ...age.Recipient) (*c
 
 // encode makes the payload of a message's record. It waits for a core no
 // longer than ctx lasts.
-func (c *compressor) encode(ctx context.Context, e *Envelope, message *Spool, dir string) (_ *payload, _ header, err error) {
+func (c *compressor) encode(ctx context.Context, e *Envelope, message *Spool, dir string) (_ payload, h header, err error) {
 	if message.err != nil {
-		return nil, header{}, message.err
+		return nil, h, message.err
 	}
-	head := heads.Get().(*[]byte)
-	defer heads.Put(head)
-	if *head, err = entryHead((*head)[:0], e, message.Size()); err != nil {
-		return nil, header{}, err
+	small := heads.Get().(*[]byte)
+	kept := false // by the payload
+	defer func() {
+		if !kept {
+			heads.Put(small)
+		}
+	}()
+	if *small, err = entryHead((*small)[:storedHead], e, message.Size()); err != nil {
+		return nil, h, err
 	}
-	padding := -message.Size() & (tarBlock - 1)
-	plain := int64(len(*head)) + message.Size() + padding
-	if plain > maxRecord {
-		return nil, header{}, fmt.Errorf("record of %d bytes: %w", plain, ErrTooLarge)
+	head, padding := (*small)[storedHead:], zeros[:-message.Size()&(tarBlock-1)]
+	h = header{plain: int64(len(head)) + message.Size() + int64(len(padding)), id: e.ID, encrypted: len(c.recipients) > 0}
+	if h.plain > maxRecord {
+		return nil, h, fmt.Errorf("record of %d bytes: %w", h.plain, ErrTooLarge)
 	}
-	p, err := c.begin(ctx, plain, dir)
+	if h.encrypted || len(head) > maxBlock || c.rate.AllowN(time.Now(), int(min(h.plain, compressBurst))) {
+		p, err := c.pack(ctx, message.readerWith(head, padding), h.plain, dir)
+		if err != nil {
+			return nil, h, err
+		}
+		h.payload, h.crc = p.size+h.wrapped(), p.crc
+		return p, h, nil
+	}
+	p, err := newStored(small, message, h.plain)
 	if err != nil {
-		return nil, header{}, fmt.Errorf("wait for memory: %w", context.Cause(ctx))
+		return nil, h, err
 	}
-	in := message.readerWith(*head, zeros[:padding])
-	switch {
-	case len(c.recipients) > 0:
-		err = encrypt(p, c.recipients, func(w io.Writer) error { return c.compress(ctx, w, in, plain) })
-	case c.rate.AllowN(time.Now(), int(min(plain, compressBurst))):
-		err = c.compress(ctx, p, in, plain)
-	default:
-		p.stored = true
-		err = c.store(p, in, plain)
-	}
-	h := header{payload: p.size, plain: plain, crc: p.crc, id: e.ID, encrypted: len(c.recipients) > 0}
-	h.payload += h.wrapped()
-	if err == nil && h.payload > maxRecord {
-		err = fmt.Errorf("record of %d bytes: %w", h.payload, ErrTooLarge)
-	}
-	if err != nil {
-		p.Close()
-		return nil, header{}, err
-	}
+	kept, h.payload, h.crc = true, p.size, p.crc
 	return p, h, nil
 }
 
+// pack compresses n bytes of in, and encrypts them if there is somebody to do
+// it for.
+func (c *compressor) pack(ctx context.Context, in io.Reader, n int64, dir string) (*packed, error) {
+	p, err := c.begin(ctx, n, dir)
+	if err != nil {
+		return nil, fmt.Errorf("wait for memory: %w", context.Cause(ctx))
+	}
+	if len(c.recipients) > 0 {
+		err = encrypt(p, c.recipients, func(w io.Writer) error { return c.compress(ctx, w, in, n) })
+	} else {
+		err = c.compress(ctx, p, in, n)
+	}
+	if err == nil && p.size > maxRecord-wrapSize {
+		err = fmt.Errorf("record of %d bytes: %w", p.size, ErrTooLarge)
+	}
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
 // begin waits for memory.
-func (c *compressor) begin(ctx context.Context, plain int64, dir string) (*payload, error) {
+func (c *compressor) begin(ctx context.Context, plain int64, dir string) (*packed, error) {
 	share := min(plain+2*chunkSize, payloadShare)
 	if err := c.memory.Acquire(ctx, share); err != nil {
 		return nil, err
 	}
-	return &payload{allowed: share, dir: dir, close: func() { c.memory.Release(share) }}, nil
+	return &packed{allowed: share, dir: dir, close: func() { c.memory.Release(share) }}, nil
 }
 
 // compress writes n bytes of in as frames, when there is a core for it.
@@ -178,44 +190,3 @@ func (c *compressor) more() bool {
 		return false
 	}
 }
-
-// store writes n bytes of in as one frame of raw blocks (RFC 8878 section
-// 3.1.1.2.2), without copying them more than once.
-func (c *compressor) store(p *payload, in io.Reader, n int64) error {
-	f := c.frames.Get().(*frame)
-	defer c.frames.Put(f)
-	// Magic; checksum and a content size of 4 bytes follow; window of 256 KiB.
-	head := binary.LittleEndian.AppendUint32([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x84, 0x40}, uint32(n))
-	sum := xxhash.New()
-	for n > 0 {
-		b := p.chunk()
-		again := b == nil
-		if again {
-			b = f.plain[:chunkSize]
-		}
-		at := copy(b, head) + blockHead
-		size := int(min(n, int64(len(b)-at-checksumSize)))
-		head, n = nil, n-int64(size)
-		kind := uint32(size) << 3
-		if n == 0 {
-			kind |= 1 // the last block
-		}
-		b[at-3], b[at-2], b[at-1] = byte(kind), byte(kind>>8), byte(kind>>16)
-		if _, err := io.ReadFull(in, b[at:at+size]); err != nil {
-			return err
-		}
-		sum.Write(b[at : at+size]) //nolint:errcheck // never fails
-		if b = b[:at+size]; n == 0 {
-			b = binary.LittleEndian.AppendUint32(b, uint32(sum.Sum64()))
-		}
-		if err := p.append(b, again); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-const (
-	blockHead    = 3 // bytes
-	checksumSize = 4
-)

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,7 +82,7 @@ func checkEncode(t *testing.T, body []byte, busy bool) {
 }
 
 // bytesOf reads a payload as a segment would write it.
-func bytesOf(t *testing.T, p *payload) []byte {
+func bytesOf(t *testing.T, p payload) []byte {
 	t.Helper()
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
@@ -89,20 +90,14 @@ func bytesOf(t *testing.T, p *payload) []byte {
 	}
 	defer f.Close()
 	out := newGather(f, 0)
-	out.parts = append(out.parts, p.memory...)
-	if p.rest != nil {
-		err = out.copy(p.rest.reader(), p.rest.Size())
-	} else {
-		err = out.flush()
-	}
-	if err != nil {
+	if err := errors.Join(p.writeTo(out, make([]byte, headerSize)), out.flush()); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(f.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	return b[headerSize:]
 }
 
 // TestCompressRate: what comes faster than it may be compressed is kept as it

@@ -51,13 +51,13 @@ func strangerKey(t testing.TB) *age.X25519Identity {
 
 // encryptedSegment writes messages of many sizes for the test identity and
 // returns the sealed segment's path and its records.
-func encryptedSegment(t *testing.T, sizes ...int) (dir string, want []stored, path string) {
+func encryptedSegment(t *testing.T, sizes ...int) (dir string, want []readBack, path string) {
 	t.Helper()
 	dir = t.TempDir()
 	w := openTest(t, dir, Options{Recipients: []age.Recipient{strangerKey(t).Recipient(), testRecipient(t)}})
 	for i, n := range sizes {
 		e, body := testEnvelope(i), append([]byte("Subject: Geheimnis\r\n\r\n"), randomBytes(uint64(i), n)...)
-		want = append(want, stored{*e, appendTest(t, w, e, body), string(body)})
+		want = append(want, readBack{*e, appendTest(t, w, e, body), string(body)})
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestEncrypted(t *testing.T) {
 }
 
 // checkNoKey: each record is told by name, none counts as damage.
-func checkNoKey(t *testing.T, dir string, want []stored, keys []age.Identity) {
+func checkNoKey(t *testing.T, dir string, want []readBack, keys []age.Identity) {
 	t.Helper()
 	r, err := OpenSegment(dir, want[0].Ref.Segment, keys...)
 	if err != nil {
@@ -181,11 +181,11 @@ func TestEncryptedRecovery(t *testing.T) {
 	}
 	w := openTest(t, dir, Options{})
 	e := testEnvelope(4)
-	last := stored{*e, appendTest(t, w, e, []byte("in the clear")), "in the clear"}
+	last := readBack{*e, appendTest(t, w, e, []byte("in the clear")), "in the clear"}
 	if got, damaged := readSegment(t, dir, name, testKeys(t)...); len(got) != 2 || damaged != 0 {
 		t.Errorf("recovered %d records, %d damaged bytes", len(got), damaged)
 	}
-	if got, _ := readSegment(t, dir, last.Ref.Segment, testKeys(t)...); !cmp.Equal([]stored{last}, got) {
+	if got, _ := readSegment(t, dir, last.Ref.Segment, testKeys(t)...); !cmp.Equal([]readBack{last}, got) {
 		t.Errorf("behind it: %v", got)
 	}
 }

@@ -30,6 +30,14 @@ func newGather(f *os.File, offset int64) *gather {
 	return &gather{file: f, offset: offset, begun: offset}
 }
 
+// add takes more parts, and writes all of them when they are many.
+func (v *gather) add(parts ...[]byte) error {
+	if v.parts = append(v.parts, parts...); len(v.parts) < gatherParts/2 {
+		return nil
+	}
+	return v.flush()
+}
+
 // flush writes the parts.
 func (v *gather) flush() error {
 	for parts := v.parts; len(parts) > 0; {

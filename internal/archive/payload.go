@@ -9,12 +9,19 @@ const chunkSize = 64 << 10 // of memory for payloads, in bytes
 
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
-// payload is what a record has behind its header, until it is written: in
-// memory, and what exceeds its allowance there in a file.
-type payload struct {
+// payload is what a record has behind its header, until it is written.
+type payload interface {
+	// writeTo writes a record: its header, which stays as it is until the parts
+	// are written, and the payload.
+	writeTo(parts *gather, header []byte) error
+	Close() error
+}
+
+// packed is a payload that was compressed, and perhaps encrypted: in memory,
+// and what exceeds its allowance there in a file.
+type packed struct {
 	size   int64
 	crc    uint32
-	stored bool // it is not compressed
 	memory [][]byte
 	rest   *Spool // nil while all is in memory
 
@@ -25,12 +32,14 @@ type payload struct {
 }
 
 // Write appends b.
-func (p *payload) Write(b []byte) (int, error) {
-	if p.size == 0 && len(b) <= chunkSize/2 { // most mail: what it needs and no more
+func (p *packed) Write(b []byte) (int, error) {
+	p.crc = crc32.Update(p.crc, castagnoli, b)
+	p.size += int64(len(b))
+	if p.size == int64(len(b)) && len(b) <= chunkSize/2 { // most mail: what it needs and no more
 		p.allowed -= int64(len(b))
-		return len(b), p.append(append([]byte(nil), b...), false)
+		p.memory = append(p.memory, append([]byte(nil), b...))
+		return len(b), nil
 	}
-	p.count(b)
 	left := b
 	for len(left) > 0 && p.rest == nil {
 		last := len(p.memory) - 1
@@ -50,7 +59,7 @@ func (p *payload) Write(b []byte) (int, error) {
 }
 
 // chunk takes memory of chunkSize bytes, nil when there may be no more.
-func (p *payload) chunk() []byte {
+func (p *packed) chunk() []byte {
 	if p.rest != nil || p.allowed < chunkSize {
 		return nil
 	}
@@ -60,23 +69,8 @@ func (p *payload) chunk() []byte {
 	return c[:]
 }
 
-// append appends b: memory of its own, or what its owner will use again.
-func (p *payload) append(b []byte, again bool) error {
-	p.count(b)
-	if again {
-		return p.spill(b)
-	}
-	p.memory = append(p.memory, b)
-	return nil
-}
-
-func (p *payload) count(b []byte) {
-	p.crc = crc32.Update(p.crc, castagnoli, b)
-	p.size += int64(len(b))
-}
-
 // spill puts b, and so all that follows, into the file.
-func (p *payload) spill(b []byte) error {
+func (p *packed) spill(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
@@ -87,8 +81,18 @@ func (p *payload) spill(b []byte) error {
 	return err
 }
 
+func (p *packed) writeTo(v *gather, header []byte) error {
+	if err := v.add(header); err != nil {
+		return err
+	}
+	if err := v.add(p.memory...); err != nil || p.rest == nil {
+		return err
+	}
+	return v.copy(p.rest.reader(), p.rest.Size())
+}
+
 // Close frees the payload.
-func (p *payload) Close() error {
+func (p *packed) Close() error {
 	for _, c := range p.pooled {
 		chunks.Put(c)
 	}

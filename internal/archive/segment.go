@@ -88,15 +88,8 @@ func (s *segment) write(batch []*pending) error {
 		offset += p.ref.Length
 		at := len(heads)
 		heads = p.header.append(heads)
-		out.parts = append(append(out.parts, heads[at:]), p.payload.memory...)
-		if rest := p.payload.rest; rest != nil {
-			if err := out.copy(rest.reader(), rest.Size()); err != nil {
-				return err
-			}
-		} else if len(out.parts) > gatherParts/2 {
-			if err := out.flush(); err != nil {
-				return err
-			}
+		if err := p.payload.writeTo(out, heads[at:]); err != nil {
+			return err
 		}
 	}
 	return out.flush()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
@@ -29,7 +30,8 @@ const spoolPrefix = ".spool-"
 // Spool holds one message while it comes in: in memory up to 64 KiB, or 1 MiB
 // while all Spools together do not need more than 32 MiB, then in a temporary
 // file that has no name and so vanishes with the process. It is not safe for
-// use by several goroutines at once.
+// use by several goroutines at once, but for an Append that reads it still when
+// its caller no longer waits: what was written must not change then.
 type Spool struct {
 	dir    string
 	max    int64
@@ -40,6 +42,8 @@ type Spool struct {
 	tail   int                 // bytes in the last of more
 	file   *os.File            // nil while all is in memory
 	err    error               // of the first write that did not succeed; sticky
+	closed bool                // by its owner
+	holds  atomic.Int32        // how many beside the owner need what is in it; -1 when nobody does
 }
 
 // NewSpool returns an empty spool whose file, if it needs one, lies in dir. A
@@ -186,15 +190,66 @@ func (s *Spool) readerWith(head, tail []byte) io.Reader {
 	return io.MultiReader(bytes.NewReader(head), io.NewSectionReader(s.file, 0, inFile), &parts)
 }
 
-// Close frees what the spool holds. It may be called more than once.
+// Close frees what the spool holds, or has who still reads it do so. It may be
+// called more than once.
 func (s *Spool) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.err = errors.Join(s.err, os.ErrClosed)
+	return s.drop()
+}
+
+// hold keeps what is in the spool until drop.
+func (s *Spool) hold() { s.holds.Add(1) }
+
+// drop ends a hold, the owner's or another's; the last one frees the spool.
+func (s *Spool) drop() error {
+	if s.holds.Add(-1) >= 0 {
+		return nil
+	}
 	s.buf = nil
 	s.release()
-	s.err = errors.Join(s.err, os.ErrClosed)
 	if s.file == nil {
 		return nil
 	}
-	f := s.file
-	s.file = nil
-	return f.Close()
+	return s.file.Close()
+}
+
+// piece is a part of what is in a Spool.
+type piece struct {
+	memory []byte // nil when it is in the file
+	offset int64  // there
+	size   int    // bytes, at most chunkSize
+}
+
+// pieces are all that was written, in its order.
+func (s *Spool) pieces() []piece {
+	var out []piece
+	parts := s.parts()
+	inFile := s.size
+	for _, part := range parts {
+		inFile -= int64(len(part))
+	}
+	for at := int64(0); at < inFile; at += chunkSize {
+		out = append(out, piece{offset: at, size: int(min(chunkSize, inFile-at))})
+	}
+	for _, part := range parts {
+		if len(part) > 0 {
+			out = append(out, piece{memory: part, size: len(part)})
+		}
+	}
+	return out
+}
+
+// read returns a piece, read into buffer if it is in the file.
+func (s *Spool) read(p piece, buffer *[chunkSize]byte) ([]byte, error) {
+	if p.memory != nil {
+		return p.memory, nil
+	}
+	if n, err := s.file.ReadAt(buffer[:p.size], p.offset); n < p.size {
+		return nil, fmt.Errorf("read spool file: %w", err)
+	}
+	return buffer[:p.size], nil
 }

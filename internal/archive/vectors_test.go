@@ -59,7 +59,7 @@ type vectorRecord struct {
 	SHA256     string    `json:"sha256"` // of the message
 }
 
-func vectorOf(s stored) vectorRecord {
+func vectorOf(s readBack) vectorRecord {
 	each := func(list []string) []string {
 		out := []string{}
 		for _, t := range list {
@@ -137,7 +137,7 @@ func readVector(t *testing.T, dir, about, name string) vector {
 		if err != nil {
 			t.Fatal(err)
 		}
-		one := vectorOf(stored{rec.Envelope, rec.Ref, string(body)})
+		one := vectorOf(readBack{rec.Envelope, rec.Ref, string(body)})
 		one.Encrypted = content[rec.Offset+14] == versionEncrypted
 		v.Records = append(v.Records, one)
 	}

@@ -48,7 +48,7 @@ type Writer struct {
 	line       *line
 	stop       chan struct{} // closed by Close
 	done       chan struct{} // closed when the writing goroutine has ended
-	closeErr   error // of sealing at the end; read after done
+	closeErr   error         // of sealing at the end; read after done
 
 	// Owned by the writing goroutine.
 	seg     *segment // nil when none is open
@@ -112,7 +112,8 @@ func setDefaults(o *Options) {
 
 // Append returns when the message is durably in the archive. On any error the
 // message must not be accepted (it may be in the archive nonetheless, when
-// ctx ended while it was being written). The spool remains the caller's.
+// ctx ended while it was being written). The spool remains the caller's, to
+// read and to close.
 func (w *Writer) Append(ctx context.Context, e *Envelope, message *Spool) (Ref, error) {
 	begin := time.Now()
 	ref, err := w.append(ctx, e, message)
@@ -132,7 +133,7 @@ func (w *Writer) append(ctx context.Context, e *Envelope, message *Spool) (Ref, 
 	if err != nil {
 		return Ref{}, err
 	}
-	if payload.stored {
+	if _, ok := payload.(*stored); ok {
 		w.metrics.stored.Inc()
 	}
 	p := &pending{header: h, payload: payload}
