@@ -17,7 +17,7 @@ import (
 
 const (
 	spoolFree   = chunkSize // bytes that each Spool may keep in memory
-	spoolShare  = 1 << 20   // and, while there is room in spoolMemory,
+	spoolShare  = 8 << 20   // and, while there is room in spoolMemory,
 	spoolBudget = 32 << 20  // of all Spools of the process beyond spoolFree
 )
 
@@ -27,7 +27,7 @@ var spoolMemory = semaphore.NewWeighted(spoolBudget)
 // spoolPrefix begins the names of spool files while they have one.
 const spoolPrefix = ".spool-"
 
-// Spool holds one message while it comes in: in memory up to 64 KiB, or 1 MiB
+// Spool holds one message while it comes in: in memory up to 64 KiB, or 8 MiB
 // while all Spools together do not need more than 32 MiB, then in a temporary
 // file that has no name and so vanishes with the process. It is not safe for
 // use by several goroutines at once, but for an Append that reads it still when

@@ -8,7 +8,9 @@
 // nothing, checks nothing and answers nobody. It runs twice: with the bytes
 // that the archive stored ("the same batches": the goal is for this ratio),
 // and with the bytes of the messages as they came. Ratios are medians over the
-// pairs: a disk or a machine that changes its speed changes both halves.
+// pairs: a disk or a machine that changes its speed changes both halves. What
+// was written is dropped from memory soon after, in all halves alike (see
+// onOldMemory).
 //
 // A run is long enough that it is mostly mail that comes faster than the
 // archive compresses (archive.Options): small, and with one writer larger mail

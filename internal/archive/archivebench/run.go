@@ -126,22 +126,52 @@ func (m *messages) run(dir string, length time.Duration) (r run, err error) {
 		},
 		func() (err error) { r.groupLoop, err = loop(filepath.Join(dir, "batches"), batches, total); return err },
 	} {
-		if err := errors.Join(half(), forget(dir)); err != nil {
+		if err := onOldMemory(dir, half); err != nil {
 			return r, err
 		}
 	}
 	return r, nil
 }
 
-// forget drops the pages of all files in dir, so that what is written next
-// finds the same memory free as what was written before: memory that the host
-// of a virtual machine has to find first is several times as slow.
+// onOldMemory runs what writes files in dir, and drops their pages soon after
+// they were written. So all that is measured finds a little memory free that
+// was in use a moment ago. Memory that the host of a virtual machine has taken
+// back, and has to find again, makes a write several times as slow: for whom
+// would be chance.
+func onOldMemory(dir string, write func() error) error {
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		for ended := false; !ended && err == nil; {
+			select {
+			case <-stop:
+				ended = true
+			case <-time.After(forgetEvery):
+			}
+			err = forget(dir)
+		}
+		done <- err
+	}()
+	err := write()
+	close(stop)
+	return errors.Join(err, <-done)
+}
+
+const forgetEvery = 20 * time.Millisecond
+
+// forget drops the pages of all files in dir.
 func forget(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
+		if err == nil && !d.Type().IsRegular() {
+			return nil
 		}
-		f, err := os.Open(path)
+		var f *os.File
+		if err == nil {
+			f, err = os.Open(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) { // a segment was sealed meanwhile
+			return nil
+		}
 		if err != nil {
 			return err
 		}
