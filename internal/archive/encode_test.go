@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -24,13 +25,27 @@ func TestEncode(t *testing.T) {
 		for _, body := range [][]byte{nil, text[:100], text, randomBytes(1, chunkSize), randomBytes(2, frameSize), randomBytes(3, 3*frameSize+1), randomBytes(4, payloadShare+frameSize)} {
 			t.Run(fmt.Sprintf("%d bytes, busy %v", len(body), busy), func(t *testing.T) {
 				t.Parallel()
-				checkEncode(t, body, busy)
+				checkEncode(t, testEnvelope(1), body, busy)
 			})
 		}
 	}
 }
 
-func checkEncode(t *testing.T, body []byte, busy bool) {
+// TestEncodeLargeEnvelope: a raw block holds no more than 128 KiB.
+func TestEncodeLargeEnvelope(t *testing.T) {
+	t.Parallel()
+	for _, recipients := range []int{2_000, 10_000} {
+		e := testEnvelope(1)
+		e.Recipients = slices.Repeat([]string{"somebody@example.test"}, recipients)
+		head, err := entryHead(nil, e, 100)
+		if err != nil || (len(head) > maxBlock) != (recipients > 2_000) {
+			t.Fatalf("%d bytes for %d recipients: %v", len(head), recipients, err)
+		}
+		checkEncode(t, e, randomBytes(1, 100_000), true)
+	}
+}
+
+func checkEncode(t *testing.T, e *Envelope, body []byte, busy bool) {
 	c, err := newCompressor(2, compressRate)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +53,6 @@ func checkEncode(t *testing.T, body []byte, busy bool) {
 	if busy {
 		c.rate.SetBurst(0)
 	}
-	e := testEnvelope(1)
 	p, h, err := c.encode(t.Context(), e, spoolOf(t, body), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
