@@ -206,7 +206,7 @@ func TestOddSessions(t *testing.T) {
 func TestNoSpool(t *testing.T) {
 	t.Parallel()
 	for want, spoolDir := range map[string]string{"451 4.3.0": filepath.Join(t.TempDir(), "gone"), "452 4.3.4": t.TempDir()} {
-		srv := &server{dir: testDirectory(), spoolDir: spoolDir, maxBytes: 3 << 20, serving: true,
+		srv := &server{dir: testDirectory(), spoolDir: spoolDir, maxBytes: 9 << 20, serving: true,
 			metrics: newMetrics(prometheus.NewRegistry()), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 		s, m := &session{server: srv, conn: &deadlineConn{Conn: noConn{}}}, &milter.Modifier{}
 		_, errFrom := s.MailFrom("x@example.org", m)
@@ -215,7 +215,7 @@ func TestNoSpool(t *testing.T) {
 		if err := errors.Join(errFrom, errTo, errHeaders); err != nil {
 			t.Fatal(err)
 		}
-		for range 64 {
+		for range 160 { // 10 MiB: more than stays in memory
 			if _, err := s.BodyChunk(make([]byte, 64<<10), m); err != nil {
 				t.Fatal(err)
 			}

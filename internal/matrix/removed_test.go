@@ -60,6 +60,9 @@ func TestRemovedDomain(t *testing.T) {
 		all, err := listQueue(w.stack.Info.PostfixConfig)
 		return err == nil && len(all) == 0
 	})
+	until(t, "the senders are told", func() bool { // qmgr takes a notification a moment after its cause left the queue
+		return internet.copies(bounce, "sender-stays.test@internet.test") > 0 && internet.copies(bounce, "sender-gone.test@internet.test") > 0
+	})
 	for _, name := range names {
 		arrived, told := 0, 1
 		if name == "moved.test" {
