@@ -10,10 +10,9 @@ import (
 )
 
 const (
-	frameHead    = 10        // bytes: magic, descriptor, window, size
-	blockHead    = 3         // bytes: size, kind, whether it is the last
-	maxBlock     = 128 << 10 // bytes; decoders take no more
-	checksumSize = 4         // bytes, behind the last block
+	frameHead = 10        // bytes: magic, descriptor, window, size
+	blockHead = 3         // bytes: size, kind, whether it is the last
+	maxBlock  = 128 << 10 // bytes; decoders take no more
 
 	// storedHead is what comes before an entry: the record's header, and the heads
 	// of the frame and of its first block.
@@ -28,8 +27,8 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, headBytes); return 
 
 // stored is the payload of a message that is not compressed: one zstd frame of
 // raw blocks (RFC 8878 section 3.1.1.2). The entry's head is the first, each
-// piece of the message one, the padding the last. Unless it is small, the
-// message is not copied, and its Spool held until the payload is closed.
+// piece of the message one, the padding the last. Only a small message is
+// copied; the Spool is held until the payload is closed.
 type stored struct {
 	message *Spool
 	pieces  []piece // none when they are in small
